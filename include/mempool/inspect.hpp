@@ -1,0 +1,164 @@
+// Looking at pools without taking part in them, and asking the daemon for an operator's actions.
+//
+// Used by mempoolctl; by any monitoring program. Maps segment 0 read-only, so it can disturb
+// nothing, and works with the daemon down wherever the pool's object may be opened.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mempool/client.hpp"
+#include "mempool/error.hpp"
+#include "mempool/export.hpp"
+
+namespace mempool {
+
+/// A pool's figures at one moment. free + cached + held + detached == slots.
+struct PoolStatus {
+    std::string pool;
+    std::string uuid;  ///< RFC 4122 text form
+    std::uint64_t slot_size = 0;
+    std::uint64_t slot_stride = 0;  ///< bytes from slot to slot
+    std::uint64_t slots = 0;
+    std::uint64_t max_slots = 0;
+    std::uint64_t free = 0;      ///< in the depot, for anybody
+    std::uint64_t cached = 0;    ///< in a thread's lane, free for that thread first
+    std::uint64_t held = 0;      ///< by clients
+    std::uint64_t detached = 0;  ///< between clients
+    std::uint64_t unknown = 0;   ///< damaged; 0 in a sound pool
+    std::uint64_t segments = 0;
+    std::uint64_t clients = 0;
+    std::uint64_t max_clients = 0;
+    std::uint64_t lanes = 0;      ///< in use
+    std::uint64_t gets = 0;       ///< since creation
+    std::uint64_t puts = 0;       ///< since creation, without the reclaimed
+    std::uint64_t exhausted = 0;  ///< gets that found nothing
+    std::uint64_t refused = 0;    ///< puts, adopts and detaches with a wrong handle
+    std::uint64_t reclaimed = 0;  ///< slots taken back from dead clients
+    std::uint64_t deaths = 0;     ///< clients reclaimed
+    std::uint64_t grown = 0;      ///< segments added since creation
+    std::uint64_t grow_failures = 0;
+    std::uint64_t waiters = 0;  ///< clients asleep in get_for
+    std::uint64_t magazine_capacity = 0;
+    std::uint64_t metadata_bytes = 0;
+    bool erase_on_put = false;
+    std::uint64_t created_at = 0;     ///< seconds since the epoch
+    std::uint32_t daemon_pid = 0;     ///< 0 after a clean stop
+    std::uint32_t daemon_starts = 0;  ///< how many daemons served it so far
+};
+
+struct ClientInfo {
+    std::uint32_t id = 0;
+    std::uint32_t pid = 0;
+    std::uint32_t uid = 0;
+    std::string command;
+    std::string state;  ///< "active", "leaving" or "dead"
+    std::uint64_t attached_at = 0;
+    std::uint64_t held = 0;    ///< slots
+    std::uint64_t cached = 0;  ///< slots in its lanes
+    std::uint32_t lanes = 0;
+};
+
+struct SegmentInfo {
+    std::uint32_t number = 0;
+    std::string object;  ///< name in /dev/shm
+    std::uint32_t first_index = 0;
+    std::uint32_t slots = 0;
+    std::uint64_t file_bytes = 0;
+    std::uint64_t added_at = 0;
+};
+
+struct SlotInfo {
+    std::uint32_t index = 0;
+    std::string state;         ///< "free", "cached", "held", "detached" or "unknown"
+    std::uint32_t holder = 0;  ///< client id, where held
+    std::uint32_t pid = 0;     ///< the holder's
+    std::uint32_t generation = 0;
+    std::uint64_t since = 0;  ///< seconds since the epoch of the last get, adopt or detach; 0 never
+    std::uint32_t tag = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t handle = 0;
+};
+
+struct AuditFinding {
+    std::string fault;      ///< short name, e.g. "slot-unlisted"
+    std::string text;       ///< a sentence
+    std::uint64_t where = 0;  ///< slot index or magazine id
+};
+
+struct AuditReport {
+    std::uint64_t slots = 0;      ///< compared
+    std::uint64_t magazines = 0;  ///< compared
+    std::vector<AuditFinding> findings;  ///< empty: the pool is clean
+};
+
+/// A read-only look at one pool. Not thread-safe; every call looks anew.
+class MEMPOOL_EXPORT Inspector {
+public:
+    /// Opens the pool's object by name, else asks the daemon for it. Throws Error.
+    [[nodiscard]] static Inspector open(std::string_view pool, const AttachOptions& options = {});
+    Inspector(Inspector&&) noexcept;
+    Inspector& operator=(Inspector&&) noexcept;
+    Inspector(const Inspector&) = delete;
+    Inspector& operator=(const Inspector&) = delete;
+    ~Inspector();
+
+    [[nodiscard]] PoolStatus status() const;
+    [[nodiscard]] std::vector<ClientInfo> clients() const;
+    [[nodiscard]] std::vector<SegmentInfo> segments() const;
+    /// Calls `visit` for every slot in order of index until it returns false.
+    void visit_slots(const std::function<bool(const SlotInfo&)>& visit) const;
+    [[nodiscard]] AuditReport audit() const;
+
+private:
+    struct Impl;
+    explicit Inspector(std::unique_ptr<Impl> impl) noexcept;
+    std::unique_ptr<Impl> impl_;
+};
+
+/// Names of pools found: those the daemon serves, and those that lie in /dev/shm.
+struct FoundPool {
+    std::string name;
+    bool served = false;   ///< the daemon at the socket serves it
+    bool present = false;  ///< its object stands in /dev/shm (may be unreadable to the caller)
+};
+[[nodiscard]] MEMPOOL_EXPORT std::vector<FoundPool> find_pools(const AttachOptions& options = {});
+
+/// What a reclaim took back.
+struct ReclaimReport {
+    std::uint64_t clients = 0;
+    std::uint64_t slots = 0;     ///< from dead clients
+    std::uint64_t detached = 0;  ///< detached slots freed
+};
+
+/// A connection to the daemon for actions that change a pool. Needs root, the daemon's uid, or
+/// membership in its admin_group. Not thread-safe. Members throw Error.
+class MEMPOOL_EXPORT Admin {
+public:
+    [[nodiscard]] static Admin connect(const AttachOptions& options = {});
+    Admin(Admin&&) noexcept;
+    Admin& operator=(Admin&&) noexcept;
+    Admin(const Admin&) = delete;
+    Admin& operator=(const Admin&) = delete;
+    ~Admin();
+
+    /// Adds a segment of about `slots` slots (at most up to max_slots); how many were added.
+    std::uint64_t grow(std::string_view pool, std::uint64_t slots);
+    /// Sweeps dead clients now; with an age, also frees slots detached for longer than that.
+    ReclaimReport reclaim(std::string_view pool,
+                          std::optional<std::chrono::seconds> detached_age = std::nullopt);
+    /// "mempoold VERSION, pid N" of the daemon that answers.
+    [[nodiscard]] std::string daemon_version();
+
+private:
+    struct Impl;
+    explicit Admin(std::unique_ptr<Impl> impl) noexcept;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mempool

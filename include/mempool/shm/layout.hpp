@@ -1,0 +1,392 @@
+// The bytes of a pool: what stands where in its segments, and who checks it.
+//
+//   segment 0, object /mempool.P                      segment k > 0, object /mempool.P.k
+//   +--------------------------------+ 0              +--------------------------+ 0
+//   | Header        identity, sizes  |                | SegmentHeader            |
+//   +--------------------------------+ 4096           +--------------------------+ 4096
+//   | Live          hot shared state |                | slots of segment k       |
+//   +--------------------------------+ 8192           +--------------------------+
+//   | SegmentEntry  [kMaxSegments]   |
+//   +--------------------------------+ clients_offset
+//   | ClientRecord  [client_count]   |
+//   | LaneRecord    [lane_count]     |
+//   | ring cells    full, then empty |
+//   | slot words    [index_capacity] |  8 bytes a slot
+//   | get times     [index_capacity] |  4 bytes a slot
+//   | tags          [index_capacity] |  4 bytes a slot
+//   | magazines     [magazine_count] |  16 + 4 * magazine_capacity bytes each, in cache lines
+//   +--------------------------------+ slots_offset
+//   | slots of segment 0             |
+//   +--------------------------------+
+//
+// Every process reserves one range of range_bytes for the pool and maps segment 0 at its start.
+// Slot i lies at slots_offset + i * slot_stride from there, whichever segment it belongs to: a
+// segment's first index is rounded up so that its first slot begins a page (the indices skipped
+// stay ABSENT for ever). That distance is the slot's offset, the same in every process.
+//
+// The arrays are sized for max_slots at creation; what the pool has not grown to is a hole in the
+// file and nobody touches it: each process bounds its indices by the segment table.
+//
+// Invariants (tests name them):
+//   I1  Every slot below the published limit is in exactly one state of its word, and a slot that
+//       is FREE(m) is found in magazine m or by looking at m's items beyond its count.
+//   I2  A slot's generation grows at every get, and at every reclaim from a holder.
+//   I3  Only the owner of magazine m changes a FREE(m) word, and m's count and items.
+//   I4  A magazine that is FULL or EMPTY is changed by nobody; a claim by CAS comes first.
+//   I5  A client id or lane is given out again only after all it owned has been taken back.
+//   I6  segment_count is stored last, after all that it announces has memory behind it.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <type_traits>
+
+#include "mempool/shm/words.hpp"
+
+namespace mempool::shm {
+
+constexpr std::size_t kCacheLine = 64;
+constexpr std::size_t kPage = 4096;
+
+constexpr std::uint64_t kMagic = 0x31'4c'4f'4f'50'4d'45'4dULL;         // "MEMPOOL1"
+constexpr std::uint64_t kSegmentMagic = 0x31'47'45'53'50'4d'45'4dULL;  // "MEMPSEG1"
+constexpr std::uint32_t kLayoutVersion = 1;
+
+/// Features a reader may ignore, must know to attach, must know to attach for writing.
+constexpr std::uint32_t kKnownCompat = 0;
+constexpr std::uint32_t kKnownIncompat = 0;
+constexpr std::uint32_t kKnownRoCompat = 0;
+
+constexpr std::uint32_t kMaxSegments = 256;
+constexpr std::uint32_t kMaxMagazineCapacity = 64;
+/// A lane works with two magazines and has a third in its hands while it exchanges one.
+constexpr std::uint32_t kMagazinesPerLane = 3;
+constexpr std::uint32_t kLanesPerClient = 4;
+constexpr std::uint32_t kMaxClients = 65535;
+/// The top four bits of an index are kept for the size class.
+constexpr std::uint32_t kMaxIndices = 1U << 28U;
+constexpr std::uint64_t kMaxRangeBytes = std::uint64_t{1} << 46U;
+constexpr std::size_t kMaxPoolName = 64;
+
+/// READY is stored last, with release: before it nothing in the segment may be believed.
+enum class PoolState : std::uint32_t { kCreating = 0, kReady = 0x59444552 };
+
+/// What a pool is made from; the rest of Geometry follows from it.
+struct Shape {
+    std::uint64_t slot_size = 0;          ///< bytes a user gets
+    std::uint32_t max_slots = 0;          ///< most slots the pool may ever have
+    std::uint32_t magazine_capacity = 0;  ///< slots, 1..64
+    std::uint32_t client_count = 0;       ///< records, the daemon's included
+    std::uint32_t reserved = 0;
+
+    friend constexpr bool operator==(const Shape&, const Shape&) = default;
+};
+
+/// Sizes and places, all derived from the shape, so that a header proves itself by recomputation.
+struct Geometry {
+    Shape shape;
+    std::uint64_t slot_stride = 0;  ///< bytes from slot to slot
+    std::uint64_t range_bytes = 0;  ///< address space the whole pool may need
+    std::uint64_t clients_offset = 0;
+    std::uint64_t lanes_offset = 0;
+    std::uint64_t full_ring_offset = 0;
+    std::uint64_t empty_ring_offset = 0;
+    std::uint64_t words_offset = 0;
+    std::uint64_t times_offset = 0;
+    std::uint64_t tags_offset = 0;
+    std::uint64_t magazines_offset = 0;
+    std::uint64_t slots_offset = 0;
+    std::uint32_t index_granule = 0;   ///< a segment's first index is a multiple of this
+    std::uint32_t index_capacity = 0;  ///< entries of the per-slot arrays
+    std::uint32_t lane_count = 0;
+    std::uint32_t magazine_count = 0;   ///< entries of the magazine array; entry 0 is unused
+    std::uint32_t magazine_stride = 0;  ///< bytes
+    std::uint32_t ring_capacity = 0;    ///< cells of each ring, a power of two
+
+    friend constexpr bool operator==(const Geometry&, const Geometry&) = default;
+
+    [[nodiscard]] constexpr std::uint64_t offset_of(SlotIndex i) const noexcept {
+        return slots_offset + std::uint64_t{raw(i)} * slot_stride;
+    }
+};
+
+constexpr std::uint64_t round_up(std::uint64_t value, std::uint64_t multiple) noexcept {
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+/// Alignment of a slot: a power of two from a cache line to a page, near a sixteenth of its size,
+/// so that rounding costs a slot at most about 6 % and slots of 64 KiB up begin on a page.
+constexpr std::uint64_t slot_alignment(std::uint64_t slot_size) noexcept {
+    std::uint64_t alignment = kCacheLine;
+    while (alignment < kPage && alignment * 2 <= slot_size / 16) {
+        alignment *= 2;
+    }
+    return alignment;
+}
+
+/// Bytes between two magazines of that capacity: whole cache lines, so that owners never share one.
+constexpr std::uint32_t magazine_stride(std::uint32_t capacity) noexcept {
+    return static_cast<std::uint32_t>(round_up(16 + std::uint64_t{capacity} * 4, kCacheLine));
+}
+
+/// Sizes and places for `shape`; nullopt if a bound is broken or the range would pass 2^46 bytes.
+constexpr std::optional<Geometry> make_geometry(const Shape& shape) noexcept {
+    if (shape.slot_size == 0 || shape.slot_size > kMaxRangeBytes || shape.max_slots == 0 ||
+        shape.max_slots > kMaxIndices || shape.magazine_capacity == 0 ||
+        shape.magazine_capacity > kMaxMagazineCapacity || shape.client_count < 2 ||
+        shape.client_count > kMaxClients || shape.reserved != 0) {
+        return std::nullopt;
+    }
+    Geometry g;
+    g.shape = shape;
+    const std::uint64_t alignment = slot_alignment(shape.slot_size);
+    g.slot_stride = round_up(shape.slot_size, alignment);
+    g.index_granule = static_cast<std::uint32_t>(kPage / alignment);
+    const std::uint64_t indices =
+        round_up(shape.max_slots + std::uint64_t{kMaxSegments - 1} * (g.index_granule - 1),
+                 g.index_granule);
+    g.lane_count = shape.client_count * kLanesPerClient;
+    const std::uint64_t magazines = 1 + std::uint64_t{g.lane_count} * kMagazinesPerLane +
+                                    shape.max_slots / shape.magazine_capacity + kMaxSegments;
+    if (indices > kMaxIndices || magazines > kMaxPlace) {
+        return std::nullopt;
+    }
+    g.index_capacity = static_cast<std::uint32_t>(indices);
+    g.magazine_count = static_cast<std::uint32_t>(magazines);
+    g.magazine_stride = magazine_stride(shape.magazine_capacity);
+    g.ring_capacity = std::bit_ceil(2 * g.magazine_count);
+
+    std::uint64_t at = 2 * kPage + kMaxSegments * std::uint64_t{32};
+    const auto place = [&at](std::uint64_t bytes, std::uint64_t alignment_bytes) {
+        at = round_up(at, alignment_bytes);
+        const std::uint64_t start = at;
+        at += bytes;
+        return start;
+    };
+    g.clients_offset = place(std::uint64_t{shape.client_count} * 64, kPage);
+    g.lanes_offset = place(std::uint64_t{g.lane_count} * 128, kPage);
+    g.full_ring_offset = place(std::uint64_t{g.ring_capacity} * 8, kPage);
+    g.empty_ring_offset = place(std::uint64_t{g.ring_capacity} * 8, kPage);
+    g.words_offset = place(indices * 8, kPage);
+    g.times_offset = place(indices * 4, kPage);
+    g.tags_offset = place(indices * 4, kPage);
+    g.magazines_offset = place(magazines * g.magazine_stride, kPage);
+    g.slots_offset = round_up(at, kPage);
+    if (g.slot_stride > (kMaxRangeBytes - g.slots_offset) / indices) {
+        return std::nullopt;
+    }
+    g.range_bytes = round_up(g.slots_offset + indices * g.slot_stride, kPage);
+    return g;
+}
+
+/// Page 0 of segment 0. Written once at creation, then only `state`.
+struct Header {
+    std::uint64_t magic;           ///< kMagic
+    std::uint32_t layout_version;  ///< kLayoutVersion
+    std::uint32_t header_bytes;    ///< sizeof(Header)
+    std::uint32_t compat;          ///< feature bits, see kKnown…
+    std::uint32_t incompat;
+    std::uint32_t ro_compat;
+    std::uint32_t class_count;   ///< size classes; 1
+    std::uint64_t fingerprint;   ///< kFingerprint of the build that made it
+    std::uint64_t created_at;    ///< seconds since the epoch
+    std::uint8_t uuid[16];       ///< of the pool, random (RFC 4122 version 4)
+    std::uint32_t generation_0;  ///< first generation, random: another pool's handle does not fit
+    std::atomic<PoolState> state;
+    char name[kMaxPoolName + 8];  ///< of the pool, zero-terminated
+    Geometry geometry;            ///< of size class 0
+    std::uint8_t reserved[3816];  ///< zero; descriptors of further size classes go here
+};
+
+/// Head and tail of one ring. Each only hints at a position: the cells decide.
+struct RingState {
+    alignas(kCacheLine) std::atomic<std::uint64_t> head;
+    alignas(kCacheLine) std::atomic<std::uint64_t> tail;
+};
+
+/// Bits of Live::options.
+constexpr std::uint32_t kEraseOnPut = 1;
+
+/// Page 1 of segment 0: what changes while the pool lives. Grouped by who writes how often.
+struct Live {
+    // Read by every get and put; written once a second, or when somebody begins to wait.
+    alignas(kCacheLine) std::atomic<std::uint32_t> now;  ///< seconds since the epoch
+    std::atomic<std::uint32_t> segment_count;            ///< publishes SegmentEntry and all behind it
+    std::atomic<std::uint32_t> options;
+    std::atomic<std::uint32_t> waiters;  ///< clients asleep in get_for; a hint the daemon corrects
+    // Written by a client that finds the depot empty.
+    alignas(kCacheLine) std::atomic<std::uint32_t> grow_wanted;
+    std::atomic<std::uint32_t> wake_sequence;  ///< futex: changes when a magazine is given to waiters
+    // Written by the daemon.
+    alignas(kCacheLine) std::atomic<std::uint64_t> reclaimed;  ///< slots taken back from the dead
+    std::atomic<std::uint64_t> deaths;                         ///< clients reclaimed
+    std::atomic<std::uint64_t> grown;                          ///< segments added after creation
+    std::atomic<std::uint64_t> grow_failures;                  ///< refused by the system
+    std::atomic<std::uint32_t> daemon_pid;                     ///< 0 after a clean stop
+    std::atomic<std::uint32_t> daemon_starts;
+    RingState full;   ///< magazines with slots
+    RingState empty;  ///< magazines without
+    std::uint8_t reserved[kPage - 7 * kCacheLine];
+};
+
+/// One segment's share of the arrays. Entries below Live::segment_count never change.
+struct SegmentEntry {
+    std::uint32_t first_index;
+    std::uint32_t slot_count;
+    std::uint32_t first_magazine;
+    std::uint32_t magazine_count;
+    std::uint64_t added_at;  ///< seconds since the epoch
+    std::uint64_t reserved;
+
+    [[nodiscard]] constexpr std::uint32_t end_index() const noexcept {
+        return first_index + slot_count;
+    }
+};
+
+/// Page 0 of segment k > 0: enough to know it without its pool.
+struct SegmentHeader {
+    std::uint64_t magic;  ///< kSegmentMagic
+    std::uint32_t layout_version;
+    std::uint32_t number;   ///< k
+    std::uint8_t uuid[16];  ///< the pool's
+    SegmentEntry entry;
+    std::uint8_t reserved[4032];
+};
+
+/// Who a client is. Written by the daemon; a client changes only its own `state`, to LEAVING.
+struct ClientRecord {
+    std::atomic<ClientState> state;
+    std::uint32_t pid;  ///< as the kernel told the daemon, in the daemon's pid namespace
+    std::uint32_t uid;
+    std::uint32_t gid;
+    std::uint64_t start_time;   ///< field 22 of /proc/PID/stat, clock ticks after boot; 0 unknown
+    std::uint64_t attached_at;  ///< seconds since the epoch
+    char command[16];           ///< as in /proc/PID/comm, zero-padded
+    std::uint8_t reserved[16];
+};
+
+/// A lane: the record of one thread's work. Counters only grow, through owner after owner.
+struct LaneRecord {
+    std::atomic<std::uint64_t> word;     ///< LaneWord
+    std::atomic<std::uint32_t> loaded;   ///< MagazineId in use
+    std::atomic<std::uint32_t> previous; ///< MagazineId beside it
+    std::atomic<std::uint32_t> busy;     ///< kept for stealing
+    std::atomic<std::uint32_t> revoked;  ///< kept for stealing
+    std::atomic<std::uint32_t> waiting;  ///< 1 while its thread sleeps in get_for
+    std::uint32_t reserved0;
+    std::atomic<std::uint64_t> gets;
+    std::atomic<std::uint64_t> puts;
+    std::atomic<std::uint64_t> exhausted;  ///< gets that found nothing
+    std::atomic<std::uint64_t> refused;    ///< puts, adopts and detaches with a wrong handle
+    std::uint8_t reserved1[64];
+};
+
+/// The fixed part of a magazine; its items (slot indices) follow at once.
+struct MagazineHead {
+    std::atomic<std::uint64_t> word;   ///< MagazineWord
+    std::atomic<std::uint32_t> count;  ///< items in use
+    std::uint32_t reserved;
+};
+
+constexpr std::uint64_t fold(std::uint64_t hash, std::uint64_t value) noexcept {
+    return (hash ^ value) * 0x100000001b3ULL;  // FNV-1a, a word at a time
+}
+
+/// Folds every size that two builds must agree on: another ABI refuses to attach.
+constexpr std::uint64_t kFingerprint = [] {
+    std::uint64_t hash = 0xcbf29ce484222325ULL;
+    for (const std::uint64_t part :
+         {std::uint64_t{sizeof(Header)}, std::uint64_t{sizeof(Live)}, std::uint64_t{sizeof(RingState)},
+          std::uint64_t{sizeof(SegmentEntry)}, std::uint64_t{sizeof(SegmentHeader)},
+          std::uint64_t{sizeof(ClientRecord)}, std::uint64_t{sizeof(LaneRecord)},
+          std::uint64_t{sizeof(MagazineHead)}, std::uint64_t{sizeof(Geometry)},
+          std::uint64_t{alignof(Live)}, std::uint64_t{offsetof(Live, full)},
+          std::uint64_t{offsetof(Header, geometry)}, std::uint64_t{kCacheLine},
+          std::uint64_t{kPage}, std::uint64_t{kMaxSegments}, std::uint64_t{kMagazinesPerLane},
+          std::uint64_t{kLanesPerClient}, std::uint64_t{std::endian::native == std::endian::little}}) {
+        hash = fold(hash, part);
+    }
+    return hash;
+}();
+
+template <typename T>
+constexpr bool kSharedLayout = std::is_standard_layout_v<T> && std::is_trivially_destructible_v<T>;
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
+static_assert(std::atomic<PoolState>::is_always_lock_free);
+static_assert(std::atomic<ClientState>::is_always_lock_free);
+static_assert(sizeof(std::atomic<std::uint64_t>) == 8 && sizeof(std::atomic<std::uint32_t>) == 4);
+
+static_assert(kSharedLayout<Shape> && sizeof(Shape) == 24);
+static_assert(offsetof(Shape, slot_size) == 0 && offsetof(Shape, max_slots) == 8);
+static_assert(offsetof(Shape, magazine_capacity) == 12 && offsetof(Shape, client_count) == 16);
+
+static_assert(kSharedLayout<Geometry> && sizeof(Geometry) == 136);
+static_assert(offsetof(Geometry, slot_stride) == 24 && offsetof(Geometry, range_bytes) == 32);
+static_assert(offsetof(Geometry, clients_offset) == 40 && offsetof(Geometry, lanes_offset) == 48);
+static_assert(offsetof(Geometry, full_ring_offset) == 56);
+static_assert(offsetof(Geometry, empty_ring_offset) == 64);
+static_assert(offsetof(Geometry, words_offset) == 72 && offsetof(Geometry, times_offset) == 80);
+static_assert(offsetof(Geometry, tags_offset) == 88 && offsetof(Geometry, magazines_offset) == 96);
+static_assert(offsetof(Geometry, slots_offset) == 104 && offsetof(Geometry, index_granule) == 112);
+static_assert(offsetof(Geometry, index_capacity) == 116 && offsetof(Geometry, lane_count) == 120);
+static_assert(offsetof(Geometry, magazine_count) == 124);
+static_assert(offsetof(Geometry, magazine_stride) == 128);
+static_assert(offsetof(Geometry, ring_capacity) == 132);
+
+static_assert(kSharedLayout<Header> && sizeof(Header) == kPage);
+static_assert(offsetof(Header, magic) == 0 && offsetof(Header, layout_version) == 8);
+static_assert(offsetof(Header, header_bytes) == 12 && offsetof(Header, compat) == 16);
+static_assert(offsetof(Header, incompat) == 20 && offsetof(Header, ro_compat) == 24);
+static_assert(offsetof(Header, class_count) == 28 && offsetof(Header, fingerprint) == 32);
+static_assert(offsetof(Header, created_at) == 40 && offsetof(Header, uuid) == 48);
+static_assert(offsetof(Header, generation_0) == 64 && offsetof(Header, state) == 68);
+static_assert(offsetof(Header, name) == 72 && offsetof(Header, geometry) == 144);
+static_assert(offsetof(Header, reserved) == 280);
+
+static_assert(kSharedLayout<RingState> && sizeof(RingState) == 128);
+static_assert(offsetof(RingState, head) == 0 && offsetof(RingState, tail) == 64);
+
+static_assert(kSharedLayout<Live> && sizeof(Live) == kPage);
+static_assert(offsetof(Live, now) == 0 && offsetof(Live, segment_count) == 4);
+static_assert(offsetof(Live, options) == 8 && offsetof(Live, waiters) == 12);
+static_assert(offsetof(Live, grow_wanted) == 64 && offsetof(Live, wake_sequence) == 68);
+static_assert(offsetof(Live, reclaimed) == 128 && offsetof(Live, deaths) == 136);
+static_assert(offsetof(Live, grown) == 144 && offsetof(Live, grow_failures) == 152);
+static_assert(offsetof(Live, daemon_pid) == 160 && offsetof(Live, daemon_starts) == 164);
+static_assert(offsetof(Live, full) == 192 && offsetof(Live, empty) == 320);
+static_assert(offsetof(Live, reserved) == 448);
+
+static_assert(kSharedLayout<SegmentEntry> && sizeof(SegmentEntry) == 32);
+static_assert(offsetof(SegmentEntry, first_index) == 0 && offsetof(SegmentEntry, slot_count) == 4);
+static_assert(offsetof(SegmentEntry, first_magazine) == 8);
+static_assert(offsetof(SegmentEntry, magazine_count) == 12);
+static_assert(offsetof(SegmentEntry, added_at) == 16);
+
+static_assert(kSharedLayout<SegmentHeader> && sizeof(SegmentHeader) == kPage);
+static_assert(offsetof(SegmentHeader, magic) == 0 && offsetof(SegmentHeader, number) == 12);
+static_assert(offsetof(SegmentHeader, layout_version) == 8);
+static_assert(offsetof(SegmentHeader, uuid) == 16 && offsetof(SegmentHeader, entry) == 32);
+
+static_assert(kSharedLayout<ClientRecord> && sizeof(ClientRecord) == 64);
+static_assert(offsetof(ClientRecord, state) == 0 && offsetof(ClientRecord, pid) == 4);
+static_assert(offsetof(ClientRecord, uid) == 8 && offsetof(ClientRecord, gid) == 12);
+static_assert(offsetof(ClientRecord, start_time) == 16);
+static_assert(offsetof(ClientRecord, attached_at) == 24 && offsetof(ClientRecord, command) == 32);
+
+static_assert(kSharedLayout<LaneRecord> && sizeof(LaneRecord) == 128);
+static_assert(offsetof(LaneRecord, word) == 0 && offsetof(LaneRecord, loaded) == 8);
+static_assert(offsetof(LaneRecord, previous) == 12 && offsetof(LaneRecord, busy) == 16);
+static_assert(offsetof(LaneRecord, revoked) == 20 && offsetof(LaneRecord, waiting) == 24);
+static_assert(offsetof(LaneRecord, gets) == 32 && offsetof(LaneRecord, puts) == 40);
+static_assert(offsetof(LaneRecord, exhausted) == 48 && offsetof(LaneRecord, refused) == 56);
+
+static_assert(kSharedLayout<MagazineHead> && sizeof(MagazineHead) == 16);
+static_assert(offsetof(MagazineHead, word) == 0 && offsetof(MagazineHead, count) == 8);
+
+}  // namespace mempool::shm

@@ -1,0 +1,213 @@
+// Taking back what dead clients owned, and pushing hints that a death left out.
+//
+// Called by the daemon only, one call at a time a pool, beside live traffic of everybody else.
+// It reads words, and each of its steps is one CAS or the work of an owner, so it may be cut off
+// anywhere and run again: what it has in its hands belongs to the daemon's own lane and client,
+// which count as dead when a daemon starts.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "mempool/shm/depot.hpp"
+#include "mempool/shm/lane.hpp"
+#include "mempool/shm/layout.hpp"
+#include "mempool/shm/pool.hpp"
+
+namespace mempool::shm {
+
+/// What one reclaim() did.
+struct Reclaimed {
+    std::uint64_t slots = 0;      ///< taken from holders
+    std::uint32_t magazines = 0;  ///< taken from lanes
+    std::uint32_t lanes = 0;      ///< freed
+    std::uint32_t hints = 0;      ///< pushed because they were missing
+};
+
+namespace detail {
+
+/// Puts slots into magazines of the daemon's lane, and these into the depot when they are full.
+class Filler {
+public:
+    explicit Filler(const Pool& pool) noexcept : depot_(pool) {}
+    Filler(const Filler&) = delete;
+    Filler& operator=(const Filler&) = delete;
+    ~Filler() { flush(); }
+
+    /// Frees slot `i` if its word still is `seen`. The generation grows, so that handles of the
+    /// former holder are stale (I2). False if the word changed, or no magazine has room.
+    /// Linearizes: R2.
+    /// Pairs:  R2 release -> C0 acquire in get().
+    /// ABA:    R2 names the generation.
+    /// Crash:  as Lane::put(): the index is in items[count] before R2.
+    bool put(SlotIndex i, SlotWord seen) noexcept {
+        const Pool& pool = depot_.pool();
+        if (magazine_ == kNoMagazine || count_ >= pool.magazine_capacity()) {
+            flush();
+            magazine_ = depot_.claim_room(kDaemonLane);
+            if (magazine_ == kNoMagazine) {
+                return false;
+            }
+            count_ = depot_.count(magazine_);
+        }
+        MagazineHead& magazine = pool.magazine(magazine_);
+        Pool::items(magazine)[count_].store(raw(i), std::memory_order_relaxed);
+        const SlotWord freed = SlotWord::free(next(seen.generation()), magazine_);
+        if (!pool.word(i).compare_exchange_strong(seen.bits, freed.bits,  // R2
+                                                  std::memory_order_acq_rel,
+                                                  std::memory_order_relaxed)) {
+            return false;
+        }
+        magazine.count.store(++count_, std::memory_order_release);
+        return true;
+    }
+
+    void flush() noexcept {
+        if (magazine_ != kNoMagazine) {
+            depot_.give(magazine_);
+            magazine_ = kNoMagazine;
+        }
+    }
+
+private:
+    Depot depot_;
+    MagazineId magazine_ = kNoMagazine;
+    std::uint32_t count_ = 0;
+};
+
+/// Keeps in magazine `m`, which the daemon's lane owns, the items whose word says FREE(m), each
+/// once. Items beyond the count are looked at too: a put that died between its CAS and the count
+/// left one there (I1).
+inline void tidy_magazine(const Pool& pool, MagazineId m) noexcept {
+    MagazineHead& magazine = pool.magazine(m);
+    std::atomic<std::uint32_t>* items = Pool::items(magazine);
+    const std::uint32_t limit = pool.index_limit();
+    std::uint32_t kept = 0;
+    for (std::uint32_t k = 0; k < pool.magazine_capacity(); ++k) {
+        const std::uint32_t i = items[k].load(std::memory_order_relaxed);
+        if (i >= limit ||
+            !SlotWord{pool.word(SlotIndex{i}).load(std::memory_order_acquire)}.is_free_in(m)) {
+            continue;
+        }
+        bool again = false;
+        for (std::uint32_t j = 0; j < kept && !again; ++j) {
+            again = items[j].load(std::memory_order_relaxed) == i;
+        }
+        if (!again) {
+            items[kept++].store(i, std::memory_order_relaxed);
+        }
+    }
+    magazine.count.store(kept, std::memory_order_release);
+}
+
+}  // namespace detail
+
+/// Pushes a hint for every FULL or EMPTY magazine that stands in no cell of its ring. A hint too
+/// many does no harm, so it needs no care about those who give and claim meanwhile.
+inline std::uint32_t rehint(const Pool& pool) {
+    Depot depot(pool);
+    std::vector<bool> hinted_full(pool.geometry().magazine_count);
+    std::vector<bool> hinted_empty(pool.geometry().magazine_count);
+    const auto mark = [](const Ring& ring, std::vector<bool>& hinted) {
+        for (std::uint32_t k = 0; k < ring.capacity(); ++k) {
+            const std::uint32_t m = raw(ring.cell(k));
+            if (m < hinted.size()) {
+                hinted[m] = true;
+            }
+        }
+    };
+    mark(depot.full_ring(), hinted_full);
+    mark(depot.empty_ring(), hinted_empty);
+    std::uint32_t pushed = 0;
+    for (std::uint32_t m = 1; m < pool.magazine_limit(); ++m) {
+        const MagazineWord word{
+            pool.magazine(MagazineId{m}).word.load(std::memory_order_relaxed)};
+        const bool missing =
+            (word.state() == MagazineState::kFull && !hinted_full[m]) ||
+            (word.state() == MagazineState::kEmpty && !hinted_empty[m]);
+        if (missing && depot.hint(MagazineId{m})) {
+            ++pushed;
+        }
+    }
+    return pushed;
+}
+
+/// Takes back all that clients for which `is_dead(ClientId)` is true still own: magazines, slots,
+/// lanes. Their ids may be given out again once it has returned. `erase(SlotIndex)` is called for
+/// each slot before it becomes free, while the daemon holds it; pass nullptr to erase nothing.
+///
+/// Linearizes: each slot at R2 (or R1, when it is erased first), each magazine at R0's CAS.
+/// Pairs:  R0 acquire <- T1 release in try_claim(): a magazine seen OWNED(l) is judged by what
+///         lane l's word says now or later, never by what it said before the claim.
+/// ABA:    every CAS names a version or generation read before the judgement.
+/// Crash:  of the daemon: what it took is OWNED(lane 0) or HELD(client 0), both dead at next start.
+template <typename IsDead, typename Erase>
+Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
+    Reclaimed result;
+    Depot depot(pool);
+    const std::uint32_t client_count = pool.geometry().shape.client_count;
+    const auto dead = [&](ClientId c) { return raw(c) >= client_count || is_dead(c); };
+    // A lane nobody owns has no magazines: what still names it was left by a death in between.
+    const auto lane_is_dead = [&](LaneId l) {
+        if (raw(l) >= pool.geometry().lane_count || l == kDaemonLane) {
+            return true;
+        }
+        const LaneWord word{pool.lane(l).word.load(std::memory_order_acquire)};
+        return word.state() != LaneState::kOwned || dead(word.client());
+    };
+
+    for (std::uint32_t m = 1; m < pool.magazine_limit(); ++m) {
+        const MagazineId id{m};
+        const MagazineWord seen{pool.magazine(id).word.load(std::memory_order_acquire)};  // R0
+        const bool known = seen.state() == MagazineState::kFull ||
+                           seen.state() == MagazineState::kEmpty ||
+                           seen.state() == MagazineState::kOwned;
+        if (known && (seen.state() != MagazineState::kOwned || !lane_is_dead(seen.lane()))) {
+            continue;
+        }
+        if (depot.try_claim(id, seen, kDaemonLane)) {
+            detail::tidy_magazine(pool, id);
+            depot.give(id);
+            ++result.magazines;
+        }
+    }
+
+    detail::Filler filler(pool);
+    for (std::uint32_t i = 0; i < pool.index_limit(); ++i) {
+        const SlotIndex index{i};
+        std::atomic<std::uint64_t>& word = pool.word(index);
+        SlotWord seen{word.load(std::memory_order_acquire)};
+        if (seen.state() != SlotState::kHeld || !dead(seen.client())) {
+            continue;
+        }
+        if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
+            const SlotWord mine = SlotWord::held(next(seen.generation()), kDaemonClient);
+            if (!word.compare_exchange_strong(seen.bits, mine.bits, std::memory_order_acq_rel,  // R1
+                                              std::memory_order_relaxed)) {
+                continue;
+            }
+            erase(index);
+            seen = mine;
+        }
+        if (filler.put(index, seen)) {
+            ++result.slots;
+        }
+    }
+    filler.flush();
+
+    for (std::uint32_t l = raw(kDaemonLane) + 1; l < pool.geometry().lane_count; ++l) {
+        const LaneWord word{pool.lane(LaneId{l}).word.load(std::memory_order_acquire)};
+        if (word.state() == LaneState::kOwned && dead(word.client())) {
+            free_lane(pool, LaneId{l});
+            ++result.lanes;
+        }
+    }
+    result.hints = rehint(pool);
+    pool.live().reclaimed.fetch_add(result.slots, std::memory_order_relaxed);
+    return result;
+}
+
+}  // namespace mempool::shm

@@ -1,0 +1,93 @@
+// One slot of a pool in the hands of this process.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <system_error>
+#include <utility>
+
+#include "mempool/export.hpp"
+#include "mempool/handle.hpp"
+
+namespace mempool {
+
+namespace detail {
+class ClientImpl;
+/// Returns a slot and ignores why it may be refused; what ~Slot does.
+MEMPOOL_EXPORT void drop_slot(ClientImpl* client, Handle handle) noexcept;
+}  // namespace detail
+
+/// Owns a slot and returns it to its pool when it goes. Move-only; empty after a failed get.
+///
+/// The bytes are shared memory: whoever was given the handle may look at them too. A new slot's
+/// bytes are what its last user left, or zeros if the pool has `erase_on_put`. One Slot is not
+/// thread-safe; different ones are. A Slot must go before its Client does. In a forked child it
+/// is inert: it returns nothing, the parent still holds it.
+class Slot {
+public:
+    Slot() = default;
+    Slot(Slot&& other) noexcept
+        : client_(std::exchange(other.client_, nullptr)),
+          data_(std::exchange(other.data_, nullptr)),
+          size_(other.size_),
+          handle_(other.handle_) {}
+    Slot& operator=(Slot&& other) noexcept {
+        if (this != &other) {
+            reset();
+            client_ = std::exchange(other.client_, nullptr);
+            data_ = std::exchange(other.data_, nullptr);
+            size_ = other.size_;
+            handle_ = other.handle_;
+        }
+        return *this;
+    }
+    Slot(const Slot&) = delete;
+    Slot& operator=(const Slot&) = delete;
+    ~Slot() { reset(); }
+
+    /// Whether it holds a slot.
+    explicit operator bool() const noexcept { return data_ != nullptr; }
+    /// First byte, aligned to at least 64 bytes; nullptr if empty.
+    [[nodiscard]] std::byte* data() const noexcept { return data_; }
+    /// Bytes usable, the pool's slot_size; 0 if empty.
+    [[nodiscard]] std::size_t size() const noexcept { return data_ == nullptr ? 0 : size_; }
+    [[nodiscard]] std::span<std::byte> span() const noexcept { return {data_, size()}; }
+    /// Distance of data() from the start of the pool's range, the same in every process. Bytes.
+    [[nodiscard]] MEMPOOL_EXPORT std::uint64_t offset() const noexcept;
+    /// Names the slot to other processes, while this one keeps holding it.
+    [[nodiscard]] Handle handle() const noexcept { return data_ == nullptr ? Handle{} : handle_; }
+
+    /// Leaves the slot to whoever adopts the handle: it outlives this process, and this object is
+    /// empty afterwards. An empty Handle if the slot was taken away meanwhile.
+    [[nodiscard]] MEMPOOL_EXPORT Handle detach() noexcept;
+    /// Forgets the slot without returning it: for one whose receiver adopts or puts the handle.
+    /// Until then it counts as this client's, and is reclaimed if this process dies.
+    Handle release() noexcept {
+        const Handle handle = this->handle();
+        data_ = nullptr;
+        return handle;
+    }
+    /// Returns the slot to the pool now.
+    void reset() noexcept {
+        if (data_ != nullptr) {
+            data_ = nullptr;
+            detail::drop_slot(client_, handle_);
+        }
+    }
+
+    /// A number of the user's, shown by `mempoolctl slots`; says what the slot is for.
+    MEMPOOL_EXPORT void set_tag(std::uint32_t tag) noexcept;
+
+private:
+    friend class detail::ClientImpl;
+    Slot(detail::ClientImpl* client, std::byte* data, std::size_t size, Handle handle) noexcept
+        : client_(client), data_(data), size_(size), handle_(handle) {}
+
+    detail::ClientImpl* client_ = nullptr;
+    std::byte* data_ = nullptr;
+    std::size_t size_ = 0;
+    Handle handle_;
+};
+
+}  // namespace mempool
