@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Layers may include downwards only: contract (include/mempool/shm) <- library (include/mempool,
+# client) and daemon; tool (ctl) -> library's public headers. Prints each include that points elsewhere.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+failed=0
+
+# forbid FOLDER PATTERN: no file below FOLDER includes a path that PATTERN (ERE) matches.
+forbid() {
+    [ -d "$1" ] || return 0
+    local found
+    found=$(grep -rnE --include='*.hpp' --include='*.h' --include='*.cpp' \
+        "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"](\.\./)*($2)" "$1" || true)
+    if [ -n "$found" ]; then
+        printf '%s must not include %s:\n%s\n' "$1" "$2" "$found"
+        failed=1
+    fi
+}
+
+forbid include/mempool 'client/|daemon/|ctl/'
+forbid include/mempool/shm 'mempool/(client\.hpp|slot\.hpp|mempool\.h)'
+forbid client 'daemon/|ctl/'
+forbid daemon 'client/|ctl/'
+forbid ctl 'daemon/|client/|mempool/shm/'
+exit "$failed"

@@ -1,0 +1,2 @@
+/* The C header has to compile as C. */
+#include <mempool/mempool.h>

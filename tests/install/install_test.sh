@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# install_test.sh BUILD_DIR PREFIX LIBDIR WORK_DIR: stages an installation of BUILD_DIR below WORK_DIR,
+# builds consumer/ against it with find_package and with pkg-config, and runs the results.
+set -euo pipefail
+build=$1 prefix=$2 libdir=$3 work=$4
+source=$(dirname "$(realpath "${BASH_SOURCE[0]}")")/consumer
+stage=$work/stage
+
+rm -rf "$stage" "$work/consumer"
+mkdir -p "$work/consumer"
+# DESTDIR, so that an absolute path among the destinations stays inside too.
+DESTDIR=$stage cmake --install "$build" >"$work/install.log"
+
+# No daemon listens there: attach() has to fail and say so.
+export MEMPOOL_SOCKET=$work/none.sock
+
+echo '== find_package'
+cmake -S "$source" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$stage$prefix" --log-level=WARNING
+cmake --build "$work/consumer"
+"$work/consumer/consumer"
+"$work/consumer/consumer_static"
+
+echo '== pkg-config'
+export PKG_CONFIG_PATH=$stage$libdir/pkgconfig PKG_CONFIG_SYSROOT_DIR=$stage
+read -ra flags < <(pkg-config --cflags --libs mempool)
+"${CXX:-c++}" -std=c++20 "$source/main.cpp" -o "$work/consumer/by_pkg_config" "${flags[@]}"
+LD_LIBRARY_PATH=$stage$libdir "$work/consumer/by_pkg_config"
+
+echo '== installed programs'
+for program in "$stage$prefix"/{sbin/mempoold,bin/mempoolctl}; do
+    LD_LIBRARY_PATH=$stage$libdir "$program" --version
+done

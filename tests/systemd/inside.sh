@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Runs as root in the system that systemd_test.sh boots, with the project installed. Shows that pools,
+# clients and what they hold survive the daemon's end in every way that systemd knows.
+set -euo pipefail
+
+export PATH=/usr/local/sbin:/usr/local/bin:$PATH
+work=$(mktemp -d)
+chmod 755 "$work"
+
+failed() {
+    echo "FAILED: $*"
+    systemctl status --no-pager --lines=0 mempoold.socket mempoold.service || true
+    journalctl --no-pager --output=cat -u mempoold.service -u mempoold.socket || true
+    ls -l /dev/shm /run/mempoold
+    tail -v -n +1 "$work"/* || true
+    exit 1
+}
+trap 'failed "line $LINENO: $BASH_COMMAND"' ERR
+
+step() { echo "-- $*"; }
+
+# until_true COMMAND...: waits for it to succeed, for ten seconds.
+until_true() {
+    for _ in {1..200}; do
+        if "$@" 2>/dev/null; then return 0; fi
+        sleep 0.05
+    done
+    failed "waited in vain for: $*"
+}
+
+# field KEY [POOL]: a value of the pool's status.
+field() { mempoolctl status "${2:-frames}" --json | jq -er ".$1"; }
+is() { [ "$(field "$1")" = "$2" ]; }
+at_least() { [ "$(field "$1")" -ge "$2" ]; }
+main_pid() {
+    local pid
+    pid=$(systemctl show --value --property MainPID mempoold.service)
+    # 0 when there is none, and then a kill would hit our own process group.
+    [ "$pid" -gt 1 ] && echo "$pid"
+}
+restarted() { systemctl --quiet is-active mempoold.service && [ "$(main_pid)" != "$1" ]; }
+
+# start_holder: a client of frames as nobody that holds ten slots; its pid in $holder, output in $output.
+start_holder() {
+    output=$(mktemp -p "$work")
+    setpriv --reuid=nobody --regid=nogroup --clear-groups /opt/mempool-test/systemd_holder frames >"$output" 2>&1 &
+    holder=$!
+    until_true grep -qx ready "$output"
+}
+
+step 'install: users, directories, units'
+ldconfig
+systemd-sysusers
+systemd-tmpfiles --create mempool.conf
+config=/etc/mempoold
+cat >"$config/pools.d/frames.conf" <<'CONF'
+slot_size = 4KiB
+slots = 64
+allow_users = root,nobody
+CONF
+systemctl daemon-reload
+# verify only prints what it finds; --man=no: man may not be installed.
+findings=$(systemd-analyze verify --man=no mempoold.service mempoold.socket 2>&1 | grep mempoold || true)
+[ -z "$findings" ] || failed "systemd-analyze verify: $findings"
+systemd-analyze security --no-pager --threshold=15 mempoold.service | tail -n 1
+
+step 'the first client starts the daemon'
+systemctl start mempoold.socket
+start_holder
+uuid=$(field uuid)
+is held 10
+[ "$(stat -c '%U %a' /dev/shm/mempool.frames)" = 'mempool 600' ]
+
+step 'SIGKILL: the same pool, and the client still holds its slots'
+before=$(main_pid)
+kill -KILL "$before"
+until_true restarted "$before"
+until_true is uuid "$uuid"
+is held 10
+kill -USR1 "$holder"
+until_true grep -qx ok "$output"
+until_true is held 0
+
+step 'reload: a new pool appears, nothing else changes'
+before=$(main_pid)
+printf 'slot_size = 256\nslots = 16\n' >"$config/pools.d/more.conf"
+systemctl reload mempoold.service
+until_true field slots more >/dev/null
+[ "$(main_pid)" = "$before" ]
+is uuid "$uuid"
+kill -USR1 "$holder"
+wait "$holder"
+
+step 'a client killed is reclaimed'
+start_holder
+is held 10
+reclaimed=$(field reclaimed)
+kill -KILL "$holder"
+until_true is held 0
+until_true at_least reclaimed "$((reclaimed + 10))"
+
+step 'stop keeps the pool and its client, start takes it over'
+start_holder
+systemctl stop mempoold.socket mempoold.service
+[ -e /dev/shm/mempool.frames ]
+systemctl start mempoold.service
+is uuid "$uuid"
+is held 10
+kill -USR1 "$holder"
+until_true grep -qx ok "$output"
+until_true is held 0
+kill -USR1 "$holder"
+wait "$holder"
+
+step 'watchdog: pinged in time, and a stopped daemon is replaced'
+mkdir -p /run/systemd/system/mempoold.service.d
+printf '[Service]\nWatchdogSec=1s\nTimeoutAbortSec=1s\n' >/run/systemd/system/mempoold.service.d/watchdog.conf
+systemctl daemon-reload
+systemctl restart mempoold.service
+before=$(main_pid)
+sleep 2.5
+[ "$(main_pid)" = "$before" ]
+kill -STOP "$before"
+until_true restarted "$before"
+until_true is uuid "$uuid"
+
+echo 'all held'
