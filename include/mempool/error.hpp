@@ -9,12 +9,12 @@ namespace mempool {
 
 /// Why an operation gave no slot, or refused one. 0 is success.
 enum class Errc {
-    kExhausted = 1,       ///< no slot is free, now
-    kTimedOut,            ///< no slot became free in the time given
-    kStale,               ///< the slot was returned, adopted away or got again since the handle was made
-    kNoSuchSlot,          ///< the handle names no slot of this pool
-    kEmptySlot,           ///< the Slot object holds nothing
-    kForked,              ///< this process was forked from the one that attached: attach anew
+    kExhausted = 1,  ///< no slot is free, now
+    kTimedOut,       ///< no slot became free in the time given
+    kStale,          ///< the slot was returned, adopted away or got again since the handle was made
+    kNoSuchSlot,     ///< the handle names no slot of this pool
+    kEmptySlot,      ///< the Slot object holds nothing
+    kForked,         ///< this process was forked from the one that attached: attach anew
     kSegmentUnavailable,  ///< the slot's segment can't be mapped: the daemon is down and its
                           ///< object can't be opened by name
     kPoolDamaged,         ///< the pool's shared records were overwritten: see mempoolctl audit

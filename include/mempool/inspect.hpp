@@ -86,14 +86,14 @@ struct SlotInfo {
 };
 
 struct AuditFinding {
-    std::string fault;      ///< short name, e.g. "slot-unlisted"
-    std::string text;       ///< a sentence
+    std::string fault;        ///< short name, e.g. "slot-unlisted"
+    std::string text;         ///< a sentence
     std::uint64_t where = 0;  ///< slot index or magazine id
 };
 
 struct AuditReport {
-    std::uint64_t slots = 0;      ///< compared
-    std::uint64_t magazines = 0;  ///< compared
+    std::uint64_t slots = 0;             ///< compared
+    std::uint64_t magazines = 0;         ///< compared
     std::vector<AuditFinding> findings;  ///< empty: the pool is clean
 };
 

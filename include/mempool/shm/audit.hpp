@@ -21,12 +21,12 @@ namespace mempool::shm {
 
 /// Where the slots are, each counted once by its word: the sum of the four is the slots there are.
 struct Census {
-    std::uint64_t slots = 0;     ///< as the segment table says
-    std::uint64_t free = 0;      ///< in the depot: any client can get them
-    std::uint64_t cached = 0;    ///< in a lane's magazine: that lane gets them first
-    std::uint64_t held = 0;      ///< by a client
-    std::uint64_t detached = 0;  ///< between clients
-    std::uint64_t unknown = 0;   ///< with a word that makes no sense; 0 unless overwritten
+    std::uint64_t slots = 0;             ///< as the segment table says
+    std::uint64_t free = 0;              ///< in the depot: any client can get them
+    std::uint64_t cached = 0;            ///< in a lane's magazine: that lane gets them first
+    std::uint64_t held = 0;              ///< by a client
+    std::uint64_t detached = 0;          ///< between clients
+    std::uint64_t unknown = 0;           ///< with a word that makes no sense; 0 unless overwritten
     std::vector<std::uint64_t> held_by;  ///< by client id
 };
 
@@ -49,9 +49,9 @@ inline Census take_census(const Pool& pool) {
                     }
                     if (word.magazine() != last) {
                         last = word.magazine();
-                        last_owned = MagazineWord{pool.magazine(last).word.load(
-                                                      std::memory_order_acquire)}
-                                         .state() == MagazineState::kOwned;
+                        last_owned =
+                            MagazineWord{pool.magazine(last).word.load(std::memory_order_acquire)}
+                                .state() == MagazineState::kOwned;
                     }
                     ++(last_owned ? census.cached : census.free);
                     break;
@@ -88,13 +88,13 @@ inline std::uint64_t count_depot(const Pool& pool) {
 }
 
 enum class Fault : std::uint8_t {
-    kSlotState,       ///< a slot's word is in no known state
-    kSlotUnlisted,    ///< a slot says FREE(m) and magazine m doesn't have it: it is lost
-    kSlotHolder,      ///< a slot's holder is no attached client
-    kMagazineState,   ///< a magazine's word is in no known state
-    kMagazineOwner,   ///< a magazine's lane belongs to no attached client
-    kMagazineItem,    ///< a magazine in the depot lists a slot that is not in it
-    kMagazineHint,    ///< a magazine in the depot stands in no ring cell; the daemon mends this
+    kSlotState,      ///< a slot's word is in no known state
+    kSlotUnlisted,   ///< a slot says FREE(m) and magazine m doesn't have it: it is lost
+    kSlotHolder,     ///< a slot's holder is no attached client
+    kMagazineState,  ///< a magazine's word is in no known state
+    kMagazineOwner,  ///< a magazine's lane belongs to no attached client
+    kMagazineItem,   ///< a magazine in the depot lists a slot that is not in it
+    kMagazineHint,   ///< a magazine in the depot stands in no ring cell; the daemon mends this
 };
 
 struct Finding {
@@ -182,8 +182,7 @@ private:
             return false;
         }
         const LaneWord word{pool_.lane(l).word.load(std::memory_order_acquire)};
-        return l == kDaemonLane ||
-               (word.state() == LaneState::kOwned && attached(word.client()));
+        return l == kDaemonLane || (word.state() == LaneState::kOwned && attached(word.client()));
     }
 
     // Marks the slots that lie in `m`; false if an item below the count is not one of them.
@@ -260,8 +259,7 @@ inline AuditResult audit(const Pool& pool, int rounds = 5) {
         std::this_thread::sleep_for(std::chrono::milliseconds{2});
         const std::vector<Finding> again = auditor.pass();
         std::erase_if(result.findings, [&](const Finding& f) {
-            return !auditor.still(f) ||
-                   std::find(again.begin(), again.end(), f) == again.end();
+            return !auditor.still(f) || std::find(again.begin(), again.end(), f) == again.end();
         });
     }
     for (std::uint32_t s = 0; s < pool.segment_count(); ++s) {

@@ -24,8 +24,8 @@ namespace mempool::shm {
                                                                std::uint64_t cache_bytes) noexcept {
     const std::uint64_t by_bytes = cache_bytes / std::max<std::uint64_t>(slot_size, 1);
     const std::uint64_t by_pool = slots / 64;
-    return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
-        std::min(by_bytes, by_pool), 1, kMaxMagazineCapacity));
+    return static_cast<std::uint32_t>(
+        std::clamp<std::uint64_t>(std::min(by_bytes, by_pool), 1, kMaxMagazineCapacity));
 }
 
 /// The entry of segment `number` with `slot_count` slots behind `previous` (nullptr for segment 0).
@@ -37,8 +37,8 @@ namespace mempool::shm {
     if (previous == nullptr) {
         entry.first_magazine = 1;
     } else {
-        entry.first_index = static_cast<std::uint32_t>(
-            round_up(previous->end_index(), g.index_granule));
+        entry.first_index =
+            static_cast<std::uint32_t>(round_up(previous->end_index(), g.index_granule));
         entry.first_magazine = previous->first_magazine + previous->magazine_count;
     }
     entry.slot_count = slot_count;
@@ -120,8 +120,8 @@ inline void announce_segment(const Pool& pool, std::uint32_t number,
             // The lowest index on top: a fresh pool is walked in the order of its addresses.
             const std::uint32_t i = next_index + count - 1 - item;
             Pool::items(magazine)[item].store(i, std::memory_order_relaxed);
-            pool.word(SlotIndex{i}).store(SlotWord::free(generation, id).bits,
-                                          std::memory_order_relaxed);
+            pool.word(SlotIndex{i})
+                .store(SlotWord::free(generation, id).bits, std::memory_order_relaxed);
         }
         next_index += count;
         magazine.count.store(count, std::memory_order_relaxed);

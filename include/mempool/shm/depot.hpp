@@ -85,7 +85,8 @@ public:
     /// Claims `m` for `lane` if its word still is `seen`.
     /// Linearizes: T1.
     /// Pairs:  T1 acquire <- G1 release: everything the giver wrote into the magazine is ours.
-    ///         T1 release -> R0 acquire in reclaim(): who sees OWNED(l) sees that lane l is claimed.
+    ///         T1 release -> R0 acquire in reclaim(): who sees OWNED(l) sees that lane l is
+    ///         claimed.
     /// ABA:    the word's version grows at every change; confusion needs 2^31 claims meanwhile.
     /// Crash:  before T1 nothing changed; after it the word names our lane, so reclaim finds it.
     bool try_claim(MagazineId m, MagazineWord seen, LaneId lane) noexcept {

@@ -39,7 +39,15 @@ struct Taken {
 class Lane {
 public:
     Lane(const Pool& pool, LaneId id, ClientId client) noexcept
-        : depot_(pool), record_(&pool.lane(id)), id_(id), client_(client) {}
+        : words_(&pool.word(SlotIndex{0})),
+          times_(&pool.time(SlotIndex{0})),
+          live_(&pool.live()),
+          record_(&pool.lane(id)),
+          held_(SlotWord::held(Generation{0}, client).bits),
+          capacity_(pool.magazine_capacity()),
+          id_(id),
+          client_(client),
+          depot_(pool) {}
 
     /// Equips the lane with its two magazines; false if the depot has none to give.
     /// The lane's word must already say OWNED by this client.
@@ -77,32 +85,31 @@ public:
     /// Crash:  before C1 nothing changed; after it the word names the client, so reclaim finds the
     ///         slot; the item left above it no longer matches its word and is dropped.
     [[nodiscard]] GetResult get(std::uint32_t limit, Taken& taken) noexcept {
-        const Pool& pool = depot_.pool();
         for (;;) {
             const std::uint32_t top = loaded_->count.load(std::memory_order_relaxed) - 1;
-            if (top >= pool.magazine_capacity()) [[unlikely]] {  // none left, or foreign bytes
+            if (top >= capacity_) [[unlikely]] {  // none left, or foreign bytes
                 if (!refill()) {
-                    bump(record_->exhausted);
                     return GetResult::kExhausted;
                 }
                 continue;
             }
             const SlotIndex i{Pool::items(*loaded_)[top].load(std::memory_order_relaxed)};
             if (raw(i) >= limit) [[unlikely]] {
-                if (raw(i) < pool.index_limit()) {
+                if (raw(i) < depot_.pool().index_limit()) {
                     return GetResult::kUnmapped;
                 }
                 loaded_->count.store(top, std::memory_order_relaxed);  // no such slot: drop it
                 continue;
             }
-            std::atomic<std::uint64_t>& word = pool.word(i);
+            std::atomic<std::uint64_t>& word = words_[raw(i)];
             const SlotWord seen{word.load(std::memory_order_acquire)};  // C0
-            if (!seen.is_free_in(loaded_id_)) [[unlikely]] {
+            if (static_cast<std::uint32_t>(seen.bits) != free_) [[unlikely]] {
                 loaded_->count.store(top, std::memory_order_relaxed);  // a stale item: drop it
                 continue;
             }
             const Generation generation = next(seen.generation());
-            word.store(SlotWord::held(generation, client_).bits, std::memory_order_release);  // C1
+            word.store((std::uint64_t{raw(generation)} << 32U) | held_,  // C1
+                       std::memory_order_release);
             loaded_->count.store(top, std::memory_order_release);
             stamp_time(i);
             bump(record_->gets);
@@ -120,35 +127,39 @@ public:
     /// Crash:  before F1 the slot is still held; between F1 and the count the slot is FREE(m) and
     ///         stands in items[count], where reclaim looks (I1).
     [[nodiscard]] PutResult put(Taken t, std::uint32_t limit) noexcept {
-        const Pool& pool = depot_.pool();
         if (raw(t.index) >= limit) [[unlikely]] {
             return refuse(out_of_reach(t.index));
         }
-        std::uint32_t count = loaded_->count.load(std::memory_order_relaxed);
-        if (count >= pool.magazine_capacity()) [[unlikely]] {
-            if (!make_room()) {
-                return PutResult::kNoRoom;
+        return put_with(t, [this, t](std::atomic<std::uint64_t>& word, SlotWord seen) {
+            do {
+                const bool out =
+                    seen.state() == SlotState::kHeld || seen.state() == SlotState::kDetached;
+                if (!out || seen.generation() != t.generation) [[unlikely]] {
+                    return false;
+                }
+            } while (!word.compare_exchange_weak(seen.bits, freed(t),  // F1
+                                                 std::memory_order_release,
+                                                 std::memory_order_relaxed));
+            return true;
+        });
+    }
+
+    /// Returns a slot that this client got and whose handle no other thread or process was given:
+    /// nobody else can name it, so F2, a plain store, does for F1 and saves most of a put's time.
+    /// What breaks the promise, a handle guessed and used by another between F0 and F2, could see
+    /// the slot handed out twice; that takes the right 32-bit generation in that very moment.
+    /// Linearizes: F2.
+    /// Pairs:  F2 release -> C0 acquire in get(), as F1.
+    /// ABA:    the word names this client and the generation; only its dead are rewritten by
+    /// others. Crash:  as put(), with F2 for F1.
+    [[nodiscard]] PutResult put_private(Taken t) noexcept {
+        return put_with(t, [this, t](std::atomic<std::uint64_t>& word, SlotWord seen) {
+            if (seen.bits != ((std::uint64_t{raw(t.generation)} << 32U) | held_)) [[unlikely]] {
+                return false;
             }
-            count = depot_.count(loaded_id_);
-        }
-        std::atomic<std::uint64_t>& word = pool.word(t.index);
-        SlotWord seen{word.load(std::memory_order_relaxed)};  // F0
-        Pool::items(*loaded_)[count].store(raw(t.index), std::memory_order_relaxed);
-        do {
-            const bool out =
-                seen.state() == SlotState::kHeld || seen.state() == SlotState::kDetached;
-            if (!out || seen.generation() != t.generation) [[unlikely]] {
-                return refuse(PutResult::kStale);
-            }
-        } while (!word.compare_exchange_weak(  // F1
-            seen.bits, SlotWord::free(t.generation, loaded_id_).bits, std::memory_order_release,
-            std::memory_order_relaxed));
-        loaded_->count.store(count + 1, std::memory_order_release);
-        bump(record_->puts);
-        if (pool.live().waiters.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-            share();
-        }
-        return PutResult::kOk;
+            word.store(freed(t), std::memory_order_release);  // F2
+            return true;
+        });
     }
 
     /// Makes this client the holder of a slot that is detached or held by another.
@@ -164,13 +175,14 @@ public:
     /// Linearizes: D1, the same step as A1.
     /// Pairs:  D1 release -> A0 acquire: what we wrote is seen by who adopts.
     /// ABA:    as adopt().
-    /// Crash:  before D1 the slot is this client's to reclaim; after D1 it is nobody's, listed by age.
+    /// Crash:  before D1 the slot is this client's to reclaim; after D1 it is nobody's, listed by
+    /// age.
     [[nodiscard]] PutResult detach(Taken t, std::uint32_t limit) noexcept {
         return rewrite(t, limit, SlotWord::detached(t.generation), false);
     }
 
     /// Gives the loaded magazine to the depot if it has slots, for those who wait.
-    void share() noexcept {
+    [[gnu::noinline, gnu::cold]] void share() noexcept {
         if (depot_.count(loaded_id_) == 0) {
             return;
         }
@@ -193,7 +205,7 @@ private:
         counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
 
-    PutResult refuse(PutResult why) noexcept {
+    [[gnu::noinline, gnu::cold]] PutResult refuse(PutResult why) noexcept {
         bump(record_->refused);
         return why;
     }
@@ -204,11 +216,38 @@ private:
 
     // Written only when it changed, so that the line can stay shared between processes.
     void stamp_time(SlotIndex i) noexcept {
-        const std::uint32_t now = depot_.pool().live().now.load(std::memory_order_relaxed);
-        std::atomic<std::uint32_t>& time = depot_.pool().time(i);
+        const std::uint32_t now = live_->now.load(std::memory_order_relaxed);
+        std::atomic<std::uint32_t>& time = times_[raw(i)];
         if (time.load(std::memory_order_relaxed) != now) {
             time.store(now, std::memory_order_relaxed);
         }
+    }
+
+    [[nodiscard]] std::uint64_t freed(Taken t) const noexcept {
+        return (std::uint64_t{raw(t.generation)} << 32U) | free_;
+    }
+
+    // Puts a slot on top of the loaded magazine: the item, the word by `free_word`, the count.
+    template <typename FreeWord>
+    [[gnu::always_inline]] PutResult put_with(Taken t, FreeWord&& free_word) noexcept {
+        std::uint32_t count = loaded_->count.load(std::memory_order_relaxed);
+        if (count >= capacity_) [[unlikely]] {
+            if (!make_room()) {
+                return PutResult::kNoRoom;
+            }
+            count = depot_.count(loaded_id_);
+        }
+        std::atomic<std::uint64_t>& word = words_[raw(t.index)];
+        Pool::items(*loaded_)[count].store(raw(t.index), std::memory_order_relaxed);
+        if (!free_word(word, SlotWord{word.load(std::memory_order_relaxed)})) [[unlikely]] {  // F0
+            return refuse(PutResult::kStale);
+        }
+        loaded_->count.store(count + 1, std::memory_order_release);
+        bump(record_->puts);
+        if (live_->waiters.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+            share();
+        }
+        return PutResult::kOk;
     }
 
     PutResult rewrite(Taken t, std::uint32_t limit, SlotWord wanted, bool from_any) noexcept {
@@ -218,13 +257,13 @@ private:
         std::atomic<std::uint64_t>& word = depot_.pool().word(t.index);
         SlotWord seen{word.load(std::memory_order_relaxed)};
         do {
-            const bool out = seen.is_held_by(client_) ||
-                             (from_any && (seen.state() == SlotState::kHeld ||
-                                           seen.state() == SlotState::kDetached));
+            const bool out =
+                seen.is_held_by(client_) || (from_any && (seen.state() == SlotState::kHeld ||
+                                                          seen.state() == SlotState::kDetached));
             if (!out || seen.generation() != t.generation) {
                 return refuse(PutResult::kStale);
             }
-        } while (!word.compare_exchange_weak(seen.bits, wanted.bits,  // A1, D1
+        } while (!word.compare_exchange_weak(seen.bits, wanted.bits,     // A1, D1
                                              std::memory_order_acq_rel,  // A0 is A1's own load
                                              std::memory_order_relaxed));
         stamp_time(t.index);
@@ -232,13 +271,14 @@ private:
     }
 
     // The magazine in use has no slots left: take the one beside it, else one from the depot.
-    bool refill() noexcept {
+    [[gnu::noinline]] bool refill() noexcept {
         if (depot_.count(previous_id_) != 0) {
             load(previous_id_, loaded_id_);
             return true;
         }
         const MagazineId fresh = depot_.claim_full(id_);
         if (fresh == kNoMagazine) {
+            bump(record_->exhausted);
             return false;
         }
         const MagazineId given = previous_id_;
@@ -249,7 +289,7 @@ private:
     }
 
     // The magazine in use is full: take the one beside it, else one with room from the depot.
-    bool make_room() noexcept {
+    [[gnu::noinline]] bool make_room() noexcept {
         if (depot_.count(previous_id_) < depot_.pool().magazine_capacity()) {
             load(previous_id_, loaded_id_);
             return true;
@@ -269,6 +309,7 @@ private:
         loaded_id_ = loaded;
         previous_id_ = previous;
         loaded_ = &pool.magazine(loaded);
+        free_ = static_cast<std::uint32_t>(SlotWord::free(Generation{0}, loaded).bits);
         record_->loaded.store(raw(loaded), std::memory_order_relaxed);
         record_->previous.store(raw(previous), std::memory_order_relaxed);
     }
@@ -284,20 +325,28 @@ private:
         }
     }
 
+    // What the fast paths read, together: it never changes but when a magazine is exchanged.
     MagazineHead* loaded_ = nullptr;
+    std::atomic<std::uint64_t>* words_;
+    std::atomic<std::uint32_t>* times_;
+    const Live* live_;
+    LaneRecord* record_;
+    std::uint64_t held_;      // low half of a word HELD by this client
+    std::uint32_t free_ = 0;  // low half of a word FREE in the loaded magazine
+    std::uint32_t capacity_;
     MagazineId loaded_id_ = kNoMagazine;
     MagazineId previous_id_ = kNoMagazine;
-    Depot depot_;
-    LaneRecord* record_;
     LaneId id_;
     ClientId client_;
+    Depot depot_;
 };
 
 /// Claims lane `id` for `client`; false if it is another's.
 /// Linearizes: L1.
 /// Pairs:  L1 acquire <- L2 release: the former owner's counters are ours to go on from.
 /// ABA:    the word's version grows at every change.
-/// Crash:  before L1 nothing changed; after it the word names the client, so reclaim finds the lane.
+/// Crash:  before L1 nothing changed; after it the word names the client, so reclaim finds the
+/// lane.
 inline bool try_claim_lane(const Pool& pool, LaneId id, ClientId client) noexcept {
     std::atomic<std::uint64_t>& word = pool.lane(id).word;
     LaneWord seen{word.load(std::memory_order_relaxed)};
@@ -308,7 +357,8 @@ inline bool try_claim_lane(const Pool& pool, LaneId id, ClientId client) noexcep
 }
 
 /// Frees lane `id`, which the caller owns and whose magazines it has given back.
-/// Linearizes: L2. Pairs, ABA: see try_claim_lane(). Crash: before L2 the lane is the dead client's.
+/// Linearizes: L2. Pairs, ABA: see try_claim_lane(). Crash: before L2 the lane is the dead
+/// client's.
 inline void free_lane(const Pool& pool, LaneId id) noexcept {
     LaneRecord& lane = pool.lane(id);
     const LaneWord seen{lane.word.load(std::memory_order_relaxed)};

@@ -146,9 +146,8 @@ constexpr std::optional<Geometry> make_geometry(const Shape& shape) noexcept {
     const std::uint64_t alignment = slot_alignment(shape.slot_size);
     g.slot_stride = round_up(shape.slot_size, alignment);
     g.index_granule = static_cast<std::uint32_t>(kPage / alignment);
-    const std::uint64_t indices =
-        round_up(shape.max_slots + std::uint64_t{kMaxSegments - 1} * (g.index_granule - 1),
-                 g.index_granule);
+    const std::uint64_t indices = round_up(
+        shape.max_slots + std::uint64_t{kMaxSegments - 1} * (g.index_granule - 1), g.index_granule);
     g.lane_count = shape.client_count * kLanesPerClient;
     const std::uint64_t magazines = 1 + std::uint64_t{g.lane_count} * kMagazinesPerLane +
                                     shape.max_slots / shape.magazine_capacity + kMaxSegments;
@@ -215,12 +214,13 @@ constexpr std::uint32_t kEraseOnPut = 1;
 struct Live {
     // Read by every get and put; written once a second, or when somebody begins to wait.
     alignas(kCacheLine) std::atomic<std::uint32_t> now;  ///< seconds since the epoch
-    std::atomic<std::uint32_t> segment_count;            ///< publishes SegmentEntry and all behind it
+    std::atomic<std::uint32_t> segment_count;  ///< publishes SegmentEntry and all behind it
     std::atomic<std::uint32_t> options;
     std::atomic<std::uint32_t> waiters;  ///< clients asleep in get_for; a hint the daemon corrects
     // Written by a client that finds the depot empty.
     alignas(kCacheLine) std::atomic<std::uint32_t> grow_wanted;
-    std::atomic<std::uint32_t> wake_sequence;  ///< futex: changes when a magazine is given to waiters
+    std::atomic<std::uint32_t>
+        wake_sequence;  ///< futex: changes when a magazine is given to waiters
     // Written by the daemon.
     alignas(kCacheLine) std::atomic<std::uint64_t> reclaimed;  ///< slots taken back from the dead
     std::atomic<std::uint64_t> deaths;                         ///< clients reclaimed
@@ -271,12 +271,12 @@ struct ClientRecord {
 
 /// A lane: the record of one thread's work. Counters only grow, through owner after owner.
 struct LaneRecord {
-    std::atomic<std::uint64_t> word;     ///< LaneWord
-    std::atomic<std::uint32_t> loaded;   ///< MagazineId in use
-    std::atomic<std::uint32_t> previous; ///< MagazineId beside it
-    std::atomic<std::uint32_t> busy;     ///< kept for stealing
-    std::atomic<std::uint32_t> revoked;  ///< kept for stealing
-    std::atomic<std::uint32_t> waiting;  ///< 1 while its thread sleeps in get_for
+    std::atomic<std::uint64_t> word;      ///< LaneWord
+    std::atomic<std::uint32_t> loaded;    ///< MagazineId in use
+    std::atomic<std::uint32_t> previous;  ///< MagazineId beside it
+    std::atomic<std::uint32_t> busy;      ///< kept for stealing
+    std::atomic<std::uint32_t> revoked;   ///< kept for stealing
+    std::atomic<std::uint32_t> waiting;   ///< 1 while its thread sleeps in get_for
     std::uint32_t reserved0;
     std::atomic<std::uint64_t> gets;
     std::atomic<std::uint64_t> puts;
@@ -300,21 +300,22 @@ constexpr std::uint64_t fold(std::uint64_t hash, std::uint64_t value) noexcept {
 constexpr std::uint64_t kFingerprint = [] {
     std::uint64_t hash = 0xcbf29ce484222325ULL;
     for (const std::uint64_t part :
-         {std::uint64_t{sizeof(Header)}, std::uint64_t{sizeof(Live)}, std::uint64_t{sizeof(RingState)},
-          std::uint64_t{sizeof(SegmentEntry)}, std::uint64_t{sizeof(SegmentHeader)},
-          std::uint64_t{sizeof(ClientRecord)}, std::uint64_t{sizeof(LaneRecord)},
-          std::uint64_t{sizeof(MagazineHead)}, std::uint64_t{sizeof(Geometry)},
-          std::uint64_t{alignof(Live)}, std::uint64_t{offsetof(Live, full)},
-          std::uint64_t{offsetof(Header, geometry)}, std::uint64_t{kCacheLine},
-          std::uint64_t{kPage}, std::uint64_t{kMaxSegments}, std::uint64_t{kMagazinesPerLane},
-          std::uint64_t{kLanesPerClient}, std::uint64_t{std::endian::native == std::endian::little}}) {
+         {std::uint64_t{sizeof(Header)}, std::uint64_t{sizeof(Live)},
+          std::uint64_t{sizeof(RingState)}, std::uint64_t{sizeof(SegmentEntry)},
+          std::uint64_t{sizeof(SegmentHeader)}, std::uint64_t{sizeof(ClientRecord)},
+          std::uint64_t{sizeof(LaneRecord)}, std::uint64_t{sizeof(MagazineHead)},
+          std::uint64_t{sizeof(Geometry)}, std::uint64_t{alignof(Live)},
+          std::uint64_t{offsetof(Live, full)}, std::uint64_t{offsetof(Header, geometry)},
+          std::uint64_t{kCacheLine}, std::uint64_t{kPage}, std::uint64_t{kMaxSegments},
+          std::uint64_t{kMagazinesPerLane}, std::uint64_t{kLanesPerClient},
+          std::uint64_t{std::endian::native == std::endian::little}}) {
         hash = fold(hash, part);
     }
     return hash;
 }();
 
 template <typename T>
-constexpr bool kSharedLayout = std::is_standard_layout_v<T> && std::is_trivially_destructible_v<T>;
+constexpr bool kSharedLayout = std::is_standard_layout_v<T>&& std::is_trivially_destructible_v<T>;
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free);

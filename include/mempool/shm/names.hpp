@@ -26,8 +26,8 @@ inline std::string check_pool_name(std::string_view name) {
         const bool fine = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                           (c >= '0' && c <= '9') || c == '_' || c == '-';
         if (!fine) {
-            return "a pool's name consists of letters, digits, '_' and '-'; '" +
-                   std::string(name) + "' does not";
+            return "a pool's name consists of letters, digits, '_' and '-'; '" + std::string(name) +
+                   "' does not";
         }
     }
     return {};

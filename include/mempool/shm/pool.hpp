@@ -73,7 +73,8 @@ public:
         return at<std::atomic<std::uint32_t>>(geometry_.tags_offset)[raw(i)];
     }
     [[nodiscard]] MagazineHead& magazine(MagazineId m) const noexcept {
-        return *reinterpret_cast<MagazineHead*>(magazines_ + std::uint64_t{raw(m)} * magazine_stride_);
+        return *reinterpret_cast<MagazineHead*>(magazines_ +
+                                                std::uint64_t{raw(m)} * magazine_stride_);
     }
     [[nodiscard]] static std::atomic<std::uint32_t>* items(MagazineHead& m) noexcept {
         return reinterpret_cast<std::atomic<std::uint32_t>*>(&m + 1);
@@ -175,7 +176,8 @@ inline std::string check_segment_entry(const Geometry& g, std::uint32_t number,
     const std::uint64_t first =
         previous == nullptr ? 0 : round_up(previous->end_index(), g.index_granule);
     const std::uint64_t first_magazine =
-        previous == nullptr ? 1 : std::uint64_t{previous->first_magazine} + previous->magazine_count;
+        previous == nullptr ? 1
+                            : std::uint64_t{previous->first_magazine} + previous->magazine_count;
     if (entry.first_index != first || entry.slot_count == 0 ||
         std::uint64_t{entry.first_index} + entry.slot_count > g.index_capacity ||
         entry.first_magazine != first_magazine ||

@@ -123,11 +123,9 @@ inline std::uint32_t rehint(const Pool& pool) {
     mark(depot.empty_ring(), hinted_empty);
     std::uint32_t pushed = 0;
     for (std::uint32_t m = 1; m < pool.magazine_limit(); ++m) {
-        const MagazineWord word{
-            pool.magazine(MagazineId{m}).word.load(std::memory_order_relaxed)};
-        const bool missing =
-            (word.state() == MagazineState::kFull && !hinted_full[m]) ||
-            (word.state() == MagazineState::kEmpty && !hinted_empty[m]);
+        const MagazineWord word{pool.magazine(MagazineId{m}).word.load(std::memory_order_relaxed)};
+        const bool missing = (word.state() == MagazineState::kFull && !hinted_full[m]) ||
+                             (word.state() == MagazineState::kEmpty && !hinted_empty[m]);
         if (missing && depot.hint(MagazineId{m})) {
             ++pushed;
         }
@@ -185,7 +183,8 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
         }
         if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
             const SlotWord mine = SlotWord::held(next(seen.generation()), kDaemonClient);
-            if (!word.compare_exchange_strong(seen.bits, mine.bits, std::memory_order_acq_rel,  // R1
+            if (!word.compare_exchange_strong(seen.bits, mine.bits,
+                                              std::memory_order_acq_rel,  // R1
                                               std::memory_order_relaxed)) {
                 continue;
             }

@@ -41,7 +41,8 @@ public:
     /// compares words with cells). The magazine's word must already say FULL or EMPTY.
     /// Linearizes: P1.
     /// Pairs:  P1 release -> Q0 acquire in peek(): who sees the hint sees the word given before it.
-    ///         P0 acquire <- P1/Q1 release: a cell's lap is never older than the tail that led here.
+    ///         P0 acquire <- P1/Q1 release: a cell's lap is never older than the tail that led
+    ///         here.
     /// ABA:    a cell's lap grows each time it is emptied; confusion needs 2^32 laps in one push.
     /// Crash:  before P1 the hint is missing, which reclaim mends; after P1 tail lags, all help.
     bool push(MagazineId m) noexcept {

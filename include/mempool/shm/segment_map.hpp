@@ -72,9 +72,9 @@ public:
         }
         namespace ipc = boost::interprocess;
         try {
-            regions_.emplace_back(DescriptorMapping{fd}, writable ? ipc::read_write : ipc::read_only,
-                                  static_cast<ipc::offset_t>(file_offset), bytes,
-                                  base_ + range_offset, MAP_FIXED);
+            regions_.emplace_back(
+                DescriptorMapping{fd}, writable ? ipc::read_write : ipc::read_only,
+                static_cast<ipc::offset_t>(file_offset), bytes, base_ + range_offset, MAP_FIXED);
         } catch (const ipc::interprocess_exception& e) {
             throw std::system_error(e.get_native_error(), std::generic_category(),
                                     "cannot map a segment");

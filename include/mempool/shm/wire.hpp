@@ -24,16 +24,16 @@ constexpr std::uint32_t kWireMagic = 0x4b'4e'49'57;
 constexpr std::uint16_t kWireVersion = 1;
 
 enum class RequestKind : std::uint16_t {
-    kAttach = 1,   ///< pool → values[0] client id, fd of segment 0, writable
-    kResume = 2,   ///< pool, values[0] client id, after a restart of the daemon → as kAttach, no fd
-    kSegment = 3,  ///< values[0] number, after kAttach or kInspect → fd of that segment
-    kWantMore = 4, ///< one-way, after kAttach: the depot is empty, grow if the pool may
-    kBye = 5,      ///< one-way, after kAttach: this client is done, its record says LEAVING
-    kInspect = 6,  ///< pool → fd of segment 0, read-only
-    kList = 7,     ///< values[0] = k → values[0] pools in all, text = name of pool k
-    kGrow = 8,     ///< admin; pool, values[0] slots → values[0] slots added
-    kReclaim = 9,  ///< admin; pool, values[0] seconds: also free slots detached for longer, ~0: none
-                   ///< → values[0] slots, values[1] clients, values[2] detached slots freed
+    kAttach = 1,  ///< pool → values[0] client id, fd of segment 0, writable
+    kResume = 2,  ///< pool, values[0] client id, after a restart of the daemon → as kAttach, no fd
+    kSegment = 3,   ///< values[0] number, after kAttach or kInspect → fd of that segment
+    kWantMore = 4,  ///< one-way, after kAttach: the depot is empty, grow if the pool may
+    kBye = 5,       ///< one-way, after kAttach: this client is done, its record says LEAVING
+    kInspect = 6,   ///< pool → fd of segment 0, read-only
+    kList = 7,      ///< values[0] = k → values[0] pools in all, text = name of pool k
+    kGrow = 8,      ///< admin; pool, values[0] slots → values[0] slots added
+    kReclaim = 9,   ///< admin; pool, values[0] seconds: also free slots detached for longer, ~0:
+                   ///< none → values[0] slots, values[1] clients, values[2] detached slots freed
     kStatus = 10,  ///< values[0] daemon pid, values[1] start time (epoch s), text = version
 };
 
