@@ -33,6 +33,8 @@ enum class Errc {
 class MEMPOOL_EXPORT Error : public std::system_error {
 public:
     using std::system_error::system_error;
+    Error(const Error&) = default;
+    Error& operator=(const Error&) = default;
     ~Error() override;
 };
 

@@ -308,7 +308,7 @@ constexpr std::uint64_t kFingerprint = [] {
           std::uint64_t{offsetof(Live, full)}, std::uint64_t{offsetof(Header, geometry)},
           std::uint64_t{kCacheLine}, std::uint64_t{kPage}, std::uint64_t{kMaxSegments},
           std::uint64_t{kMagazinesPerLane}, std::uint64_t{kLanesPerClient},
-          std::uint64_t{std::endian::native == std::endian::little}}) {
+          std::uint64_t{std::endian::native == std::endian::little ? 1U : 0U}}) {
         hash = fold(hash, part);
     }
     return hash;
