@@ -14,8 +14,11 @@ namespace mempool {
 
 namespace detail {
 class ClientImpl;
+/// Bits of what a Slot remembers for its return.
+constexpr unsigned kShared = 1;  ///< somebody else may know the handle
+constexpr unsigned kTagged = 2;  ///< it has a tag
 /// Returns a slot and ignores why it may be refused; what ~Slot does.
-MEMPOOL_EXPORT void drop_slot(ClientImpl* client, Handle handle) noexcept;
+MEMPOOL_EXPORT void drop_slot(ClientImpl* client, Handle handle, unsigned flags) noexcept;
 }  // namespace detail
 
 /// Owns a slot and returns it to its pool when it goes. Move-only; empty after a failed get.
@@ -31,7 +34,8 @@ public:
         : client_(std::exchange(other.client_, nullptr)),
           data_(std::exchange(other.data_, nullptr)),
           size_(other.size_),
-          handle_(other.handle_) {}
+          handle_(other.handle_),
+          flags_(other.flags_) {}
     Slot& operator=(Slot&& other) noexcept {
         if (this != &other) {
             reset();
@@ -39,6 +43,7 @@ public:
             data_ = std::exchange(other.data_, nullptr);
             size_ = other.size_;
             handle_ = other.handle_;
+            flags_ = other.flags_;
         }
         return *this;
     }
@@ -55,8 +60,12 @@ public:
     [[nodiscard]] std::span<std::byte> span() const noexcept { return {data_, size()}; }
     /// Distance of data() from the start of the pool's range, the same in every process. Bytes.
     [[nodiscard]] MEMPOOL_EXPORT std::uint64_t offset() const noexcept;
-    /// Names the slot to other processes, while this one keeps holding it.
-    [[nodiscard]] Handle handle() const noexcept { return data_ == nullptr ? Handle{} : handle_; }
+    /// Names the slot to other processes, while this one keeps holding it. A slot whose handle was
+    /// never asked for is returned faster: nobody else can have it.
+    [[nodiscard]] Handle handle() const noexcept {
+        flags_ |= detail::kShared;
+        return data_ == nullptr ? Handle{} : handle_;
+    }
 
     /// Leaves the slot to whoever adopts the handle: it outlives this process, and this object is
     /// empty afterwards. An empty Handle if the slot was taken away meanwhile.
@@ -72,7 +81,7 @@ public:
     void reset() noexcept {
         if (data_ != nullptr) {
             data_ = nullptr;
-            detail::drop_slot(client_, handle_);
+            detail::drop_slot(client_, handle_, flags_);
         }
     }
 
@@ -81,13 +90,15 @@ public:
 
 private:
     friend class detail::ClientImpl;
-    Slot(detail::ClientImpl* client, std::byte* data, std::size_t size, Handle handle) noexcept
-        : client_(client), data_(data), size_(size), handle_(handle) {}
+    Slot(detail::ClientImpl* client, std::byte* data, std::size_t size, Handle handle,
+         unsigned flags) noexcept
+        : client_(client), data_(data), size_(size), handle_(handle), flags_(flags) {}
 
     detail::ClientImpl* client_ = nullptr;
     std::byte* data_ = nullptr;
     std::size_t size_ = 0;
     Handle handle_;
+    mutable unsigned flags_ = 0;
 };
 
 }  // namespace mempool

@@ -123,6 +123,11 @@ inline void announce_segment(const Pool& pool, std::uint32_t number,
             pool.word(SlotIndex{i})
                 .store(SlotWord::free(generation, id).bits, std::memory_order_relaxed);
         }
+        // A growth that died here may have left items of slots that are none of this segment's,
+        // with words that fit; reclaim looks beyond the count.
+        for (std::uint32_t item = count; item < capacity; ++item) {
+            Pool::items(magazine)[item].store(~0U, std::memory_order_relaxed);
+        }
         next_index += count;
         magazine.count.store(count, std::memory_order_relaxed);
         const MagazineWord word{magazine.word.load(std::memory_order_relaxed)};

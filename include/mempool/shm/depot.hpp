@@ -32,14 +32,15 @@ public:
     /// kNoMagazine only where foreign bytes broke the pool: the lanes' own magazines and those for
     /// all slots exist, so while no lane has more than three, one in the depot has room.
     [[nodiscard]] MagazineId claim_room(LaneId lane) noexcept {
-        const MagazineId empty = claim(empty_, MagazineState::kEmpty, lane);
-        if (empty != kNoMagazine) {
-            return empty;
-        }
+        // Both rings at every try: what had no slots a moment ago may have some now, and the reverse.
         for (std::uint32_t tries = pool_.magazine_limit(); tries > 0; --tries) {
+            const MagazineId empty = claim(empty_, MagazineState::kEmpty, lane);
+            if (empty != kNoMagazine) {
+                return empty;
+            }
             const MagazineId m = claim_full(lane);
             if (m == kNoMagazine) {
-                break;
+                continue;
             }
             if (count(m) < pool_.magazine_capacity()) {
                 return m;

@@ -85,37 +85,48 @@ public:
     /// Crash:  before C1 nothing changed; after it the word names the client, so reclaim finds the
     ///         slot; the item left above it no longer matches its word and is dropped.
     [[nodiscard]] GetResult get(std::uint32_t limit, Taken& taken) noexcept {
-        for (;;) {
+        while (!try_get(limit, taken)) {
             const std::uint32_t top = loaded_->count.load(std::memory_order_relaxed) - 1;
-            if (top >= capacity_) [[unlikely]] {  // none left, or foreign bytes
+            if (top >= capacity_) {  // none left, or foreign bytes
                 if (!refill()) {
                     return GetResult::kExhausted;
                 }
                 continue;
             }
-            const SlotIndex i{Pool::items(*loaded_)[top].load(std::memory_order_relaxed)};
-            if (raw(i) >= limit) [[unlikely]] {
-                if (raw(i) < depot_.pool().index_limit()) {
-                    return GetResult::kUnmapped;
-                }
-                loaded_->count.store(top, std::memory_order_relaxed);  // no such slot: drop it
-                continue;
+            const std::uint32_t i = Pool::items(*loaded_)[top].load(std::memory_order_relaxed);
+            if (i >= limit && i < depot_.pool().index_limit()) {
+                return GetResult::kUnmapped;
             }
-            std::atomic<std::uint64_t>& word = words_[raw(i)];
-            const SlotWord seen{word.load(std::memory_order_acquire)};  // C0
-            if (static_cast<std::uint32_t>(seen.bits) != free_) [[unlikely]] {
-                loaded_->count.store(top, std::memory_order_relaxed);  // a stale item: drop it
-                continue;
-            }
-            const Generation generation = next(seen.generation());
-            word.store((std::uint64_t{raw(generation)} << 32U) | held_,  // C1
-                       std::memory_order_release);
-            loaded_->count.store(top, std::memory_order_release);
-            stamp_time(i);
-            bump(record_->gets);
-            taken = {i, generation};
-            return GetResult::kOk;
+            loaded_->count.store(top, std::memory_order_relaxed);  // stale, or no such slot: drop it
         }
+        return GetResult::kOk;
+    }
+
+    /// The common case of get(), with its C0 and C1: a sound item on top of the loaded magazine.
+    /// Else false, and nothing changed: call get(). Calls nothing, so it can be all of a leaf
+    /// function.
+    [[nodiscard, gnu::always_inline]] bool try_get(std::uint32_t limit, Taken& taken) noexcept {
+        const std::uint32_t top = loaded_->count.load(std::memory_order_relaxed) - 1;
+        if (top >= capacity_) [[unlikely]] {
+            return false;
+        }
+        const SlotIndex i{Pool::items(*loaded_)[top].load(std::memory_order_relaxed)};
+        if (raw(i) >= limit) [[unlikely]] {
+            return false;
+        }
+        std::atomic<std::uint64_t>& word = words_[raw(i)];
+        const SlotWord seen{word.load(std::memory_order_acquire)};  // C0
+        if (static_cast<std::uint32_t>(seen.bits) != free_) [[unlikely]] {
+            return false;
+        }
+        const Generation generation = next(seen.generation());
+        word.store((std::uint64_t{raw(generation)} << 32U) | held_,  // C1
+                   std::memory_order_release);
+        loaded_->count.store(top, std::memory_order_release);
+        stamp_time(i);
+        bump(record_->gets);
+        taken = {i, generation};
+        return true;
     }
 
     /// Returns slot `t.index`, whoever holds it, if its generation still is `t.generation`.
@@ -154,12 +165,28 @@ public:
     /// others. Crash:  as put(), with F2 for F1.
     [[nodiscard]] PutResult put_private(Taken t) noexcept {
         return put_with(t, [this, t](std::atomic<std::uint64_t>& word, SlotWord seen) {
-            if (seen.bits != ((std::uint64_t{raw(t.generation)} << 32U) | held_)) [[unlikely]] {
+            if (seen.bits != held(t)) [[unlikely]] {
                 return false;
             }
             word.store(freed(t), std::memory_order_release);  // F2
             return true;
         });
+    }
+
+    /// The common case of put_private(), with its F2: room in the loaded magazine and nobody
+    /// waiting. Else false, and nothing changed: call put_private(). Calls nothing.
+    [[nodiscard, gnu::always_inline]] bool try_put_private(Taken t) noexcept {
+        const std::uint32_t count = loaded_->count.load(std::memory_order_relaxed);
+        std::atomic<std::uint64_t>& word = words_[raw(t.index)];
+        if (count >= capacity_ || word.load(std::memory_order_relaxed) != held(t) ||
+            live_->waiters.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+            return false;
+        }
+        Pool::items(*loaded_)[count].store(raw(t.index), std::memory_order_relaxed);
+        word.store(freed(t), std::memory_order_release);  // F2
+        loaded_->count.store(count + 1, std::memory_order_release);
+        bump(record_->puts);
+        return true;
     }
 
     /// Makes this client the holder of a slot that is detached or held by another.
@@ -223,6 +250,10 @@ private:
         }
     }
 
+    [[nodiscard]] std::uint64_t held(Taken t) const noexcept {
+        return (std::uint64_t{raw(t.generation)} << 32U) | held_;
+    }
+
     [[nodiscard]] std::uint64_t freed(Taken t) const noexcept {
         return (std::uint64_t{raw(t.generation)} << 32U) | free_;
     }
@@ -263,10 +294,10 @@ private:
             if (!out || seen.generation() != t.generation) {
                 return refuse(PutResult::kStale);
             }
+            stamp_time(t.index);  // before D1: who sees the slot detached sees since when
         } while (!word.compare_exchange_weak(seen.bits, wanted.bits,     // A1, D1
                                              std::memory_order_acq_rel,  // A0 is A1's own load
                                              std::memory_order_relaxed));
-        stamp_time(t.index);
         return PutResult::kOk;
     }
 

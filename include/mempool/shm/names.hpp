@@ -35,9 +35,11 @@ inline std::string check_pool_name(std::string_view name) {
 
 /// Name of segment `number`'s shared-memory object, as shm_open(3) wants it.
 inline std::string object_name(std::string_view pool, std::uint32_t number) {
-    std::string name = "/mempool." + std::string(pool);
+    std::string name = "/mempool.";
+    name += pool;
     if (number != 0) {
-        name += "." + std::to_string(number);
+        name += '.';
+        name += std::to_string(number);
     }
     return name;
 }

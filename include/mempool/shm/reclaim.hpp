@@ -209,4 +209,40 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
     return result;
 }
 
+/// Frees slots that are DETACHED and whose time is at most `not_after` (seconds since the epoch);
+/// how many. `erase` as in reclaim().
+///
+/// Linearizes: each slot at R2 (or R3, when it is erased first).
+/// Pairs:  R3 acquire <- D1 release in detach(): the time read is the one stamped before D1.
+/// ABA:    R2 and R3 name the generation, which grew if the slot was adopted, returned and got again;
+///         adopted or returned alone changes the state.
+/// Crash:  as reclaim().
+template <typename Erase>
+std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&& erase) {
+    std::uint64_t freed = 0;
+    detail::Filler filler(pool);
+    for (std::uint32_t i = 0; i < pool.index_limit(); ++i) {
+        const SlotIndex index{i};
+        std::atomic<std::uint64_t>& word = pool.word(index);
+        SlotWord seen{word.load(std::memory_order_acquire)};
+        if (seen.state() != SlotState::kDetached ||
+            pool.time(index).load(std::memory_order_relaxed) > not_after) {
+            continue;
+        }
+        if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
+            const SlotWord mine = SlotWord::held(next(seen.generation()), kDaemonClient);
+            if (!word.compare_exchange_strong(seen.bits, mine.bits, std::memory_order_acq_rel,  // R3
+                                              std::memory_order_relaxed)) {
+                continue;
+            }
+            erase(index);
+            seen = mine;
+        }
+        if (filler.put(index, seen)) {
+            ++freed;
+        }
+    }
+    return freed;
+}
+
 }  // namespace mempool::shm

@@ -66,7 +66,7 @@ static_assert(offsetof(Reply, values) == 16 && offsetof(Reply, text) == 48);
 template <std::size_t N>
 void copy_text(char (&to)[N], std::string_view from) noexcept {
     const std::size_t length = from.size() < N - 1 ? from.size() : N - 1;
-    std::memcpy(to, from.data(), length);
+    from.copy(to, length);
     std::memset(to + length, 0, N - length);
 }
 
