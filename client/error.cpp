@@ -1,0 +1,47 @@
+#include "mempool/error.hpp"
+
+#include <string>
+
+namespace mempool {
+namespace {
+
+class Category final : public std::error_category {
+public:
+    [[nodiscard]] const char* name() const noexcept override { return "mempool"; }
+
+    [[nodiscard]] std::string message(int value) const override {
+        switch (static_cast<Errc>(value)) {
+            case Errc::kExhausted:
+                return "no slot is free: return some, or let the pool grow (max_slots)";
+            case Errc::kTimedOut:
+                return "no slot became free in time: return some, or let the pool grow (max_slots)";
+            case Errc::kStale:
+                return "the slot was returned or reclaimed since its handle was made";
+            case Errc::kNoSuchSlot:
+                return "the handle names no slot of this pool: it comes from another pool, or was "
+                       "damaged on its way";
+            case Errc::kEmptySlot:
+                return "the Slot object holds no slot";
+            case Errc::kForked:
+                return "this client belongs to the parent process: attach anew after fork()";
+            case Errc::kSegmentUnavailable:
+                return "a segment that was added to the pool cannot be mapped: start mempoold, or "
+                       "give this process access to /dev/shm";
+            case Errc::kPoolDamaged:
+                return "the pool's shared records were overwritten: see mempoolctl audit";
+        }
+        return value == 0 ? "success" : "unknown error " + std::to_string(value);
+    }
+};
+
+}  // namespace
+
+const std::error_category& error_category() noexcept {
+    // Never destroyed: a Client may be used by a destructor that runs at exit.
+    static const Category& category = *new Category;
+    return category;
+}
+
+Error::~Error() = default;
+
+}  // namespace mempool

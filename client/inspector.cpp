@@ -1,0 +1,343 @@
+#include <fcntl.h>
+
+#include <cerrno>
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "connection.hpp"
+#include "mapping.hpp"
+#include "mempool/inspect.hpp"
+#include "mempool/shm/audit.hpp"
+#include "mempool/shm/names.hpp"
+#include "mempool/shm/pool.hpp"
+
+namespace mempool {
+namespace {
+
+using shm::ClientId;
+using shm::ClientState;
+using shm::LaneId;
+using shm::LaneState;
+using shm::LaneWord;
+using shm::MagazineId;
+using shm::MagazineState;
+using shm::MagazineWord;
+using shm::Pool;
+using shm::SegmentEntry;
+using shm::SlotIndex;
+using shm::SlotState;
+using shm::SlotWord;
+
+/// The pool's object, opened by name, else passed by the daemon.
+shm::UniqueFd open_object(std::string_view pool, const AttachOptions& options) {
+    shm::UniqueFd fd = detail::open_segment(pool, 0, O_RDONLY);
+    if (fd) {
+        return fd;
+    }
+    const int by_name = errno;
+    const std::string object = "/dev/shm" + shm::object_name(pool, 0);
+    detail::Connection link(options);
+    try {
+        link.call(detail::make_request(shm::RequestKind::kInspect, pool), &fd);
+    } catch (const Error& e) {
+        if (by_name == ENOENT) {
+            throw Error(e.code(), object + " does not exist, and the daemon does not help (" +
+                                      e.what() + ")");
+        }
+        throw Error(by_name, std::generic_category(),
+                    "cannot open " + object + ", and the daemon does not help (" + e.what() + ")");
+    }
+    if (!fd) {
+        throw Error(EPROTO, std::generic_category(),
+                    "mempoold at " + link.path() + " passed no memory: see its log");
+    }
+    return fd;
+}
+
+/// The segment table, copied and checked. Throws Error if it was overwritten.
+std::vector<SegmentEntry> segments_of(const Pool& pool) {
+    std::vector<SegmentEntry> entries;
+    const std::uint32_t count = pool.segment_count();
+    for (std::uint32_t k = 0; k < count; ++k) {
+        const SegmentEntry entry = pool.segment(k);
+        const std::string fault = shm::check_segment_entry(
+            pool.geometry(), k, entry, entries.empty() ? nullptr : &entries.back());
+        if (!fault.empty()) {
+            throw Error(EPROTO, std::generic_category(), fault + ": it was overwritten");
+        }
+        entries.push_back(entry);
+    }
+    return entries;
+}
+
+/// The client that owns lane `l`, if any does.
+std::optional<ClientId> owner_of(const Pool& pool, LaneId l) {
+    if (raw(l) >= pool.geometry().lane_count) {
+        return std::nullopt;
+    }
+    const LaneWord word{pool.lane(l).word.load(std::memory_order_acquire)};
+    if (word.state() != LaneState::kOwned ||
+        raw(word.client()) >= pool.geometry().shape.client_count) {
+        return std::nullopt;
+    }
+    return word.client();
+}
+
+bool is_attached(ClientState state) { return state != ClientState::kFree; }
+
+const char* name_of(ClientState state) {
+    switch (state) {
+        case ClientState::kActive:
+            return "active";
+        case ClientState::kLeaving:
+            return "leaving";
+        default:
+            return "dead";
+    }
+}
+
+const char* state_of(const Pool& pool, SlotWord word) {
+    switch (word.state()) {
+        case SlotState::kFree: {
+            if (raw(word.magazine()) >= pool.geometry().magazine_count) {
+                return "unknown";
+            }
+            const MagazineWord magazine{
+                pool.magazine(word.magazine()).word.load(std::memory_order_acquire)};
+            return magazine.state() == MagazineState::kOwned ? "cached" : "free";
+        }
+        case SlotState::kHeld:
+            return "held";
+        case SlotState::kDetached:
+            return "detached";
+        default:
+            return "unknown";
+    }
+}
+
+SlotInfo look_at(const Pool& pool, std::uint32_t index) {
+    const SlotIndex i{index};
+    const SlotWord word{pool.word(i).load(std::memory_order_acquire)};
+    SlotInfo info;
+    info.index = index;
+    info.state = state_of(pool, word);
+    info.generation = raw(word.generation());
+    info.since = pool.time(i).load(std::memory_order_relaxed);
+    info.tag = pool.tag(i).load(std::memory_order_relaxed);
+    info.offset = pool.geometry().offset_of(i);
+    info.handle = Handle(index, info.generation).value();
+    if (word.state() == SlotState::kHeld) {
+        info.holder = raw(word.client());
+        if (info.holder < pool.geometry().shape.client_count) {
+            info.pid = pool.client(word.client()).pid;
+        }
+    }
+    return info;
+}
+
+std::string text_of(const std::array<std::uint8_t, 16>& uuid) {
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    std::string text;
+    for (std::size_t k = 0; k < uuid.size(); ++k) {
+        if (k == 4 || k == 6 || k == 8 || k == 10) {
+            text += '-';
+        }
+        text += kDigits[uuid.at(k) >> 4U];
+        text += kDigits[uuid.at(k) & 15U];
+    }
+    return text;
+}
+
+AuditFinding explain(const shm::Finding& finding) {
+    const std::string slot = "slot " + std::to_string(finding.where);
+    const std::string magazine = "magazine " + std::to_string(finding.where);
+    const auto found = [&](const char* fault, std::string text) {
+        return AuditFinding{.fault = fault, .text = std::move(text), .where = finding.where};
+    };
+    switch (finding.fault) {
+        case shm::Fault::kSlotState:
+            return found("slot-state", slot + " is in no known state");
+        case shm::Fault::kSlotUnlisted:
+            return found("slot-unlisted",
+                         slot + " is free by its word but its magazine does not list it");
+        case shm::Fault::kSlotHolder:
+            return found("slot-holder", slot + " is held by a client that is not attached");
+        case shm::Fault::kMagazineState:
+            return found("magazine-state", magazine + " is in no known state");
+        case shm::Fault::kMagazineOwner:
+            return found("magazine-owner",
+                         magazine + " belongs to a lane that no attached client owns");
+        case shm::Fault::kMagazineItem:
+            return found("magazine-item", magazine + " lists a slot that is not in it");
+        case shm::Fault::kMagazineHint:
+            return found("magazine-hint",
+                         magazine + " is in the depot but no ring names it; mempoold mends this");
+    }
+    return found("unknown", "a fault this release does not know");
+}
+
+/// Adds up what the lanes have counted.
+void add_lanes(const Pool& pool, PoolStatus& status) {
+    for (std::uint32_t l = 0; l < pool.geometry().lane_count; ++l) {
+        const shm::LaneRecord& lane = pool.lane(LaneId{l});
+        status.gets += lane.gets.load(std::memory_order_relaxed);
+        status.puts += lane.puts.load(std::memory_order_relaxed);
+        status.exhausted += lane.exhausted.load(std::memory_order_relaxed);
+        status.refused += lane.refused.load(std::memory_order_relaxed);
+        if (l != raw(shm::kDaemonLane) && owner_of(pool, LaneId{l})) {
+            ++status.lanes;
+            status.waiters += lane.waiting.load(std::memory_order_relaxed);
+        }
+    }
+}
+
+void add_live(const Pool& pool, PoolStatus& status) {
+    const shm::Live& live = pool.live();
+    status.reclaimed = live.reclaimed.load(std::memory_order_relaxed);
+    status.deaths = live.deaths.load(std::memory_order_relaxed);
+    status.grown = live.grown.load(std::memory_order_relaxed);
+    status.grow_failures = live.grow_failures.load(std::memory_order_relaxed);
+    status.daemon_pid = live.daemon_pid.load(std::memory_order_relaxed);
+    status.daemon_starts = live.daemon_starts.load(std::memory_order_relaxed);
+    status.erase_on_put = (live.options.load(std::memory_order_relaxed) & shm::kEraseOnPut) != 0;
+}
+
+}  // namespace
+
+struct Inspector::Impl {
+    Impl(int fd, std::string_view pool) : mapping(fd, detail::read_identity(fd, pool)) {}
+
+    [[nodiscard]] const Pool& pool() const noexcept { return mapping.pool(); }
+    [[nodiscard]] const detail::PoolIdentity& identity() const noexcept {
+        return mapping.identity();
+    }
+    detail::MetadataMapping mapping;
+};
+
+Inspector::Inspector(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+Inspector::Inspector(Inspector&&) noexcept = default;
+Inspector& Inspector::operator=(Inspector&&) noexcept = default;
+Inspector::~Inspector() = default;
+
+Inspector Inspector::open(std::string_view pool, const AttachOptions& options) {
+    if (const std::string fault = shm::check_pool_name(pool); !fault.empty()) {
+        throw Error(EINVAL, std::generic_category(), fault);
+    }
+    const shm::UniqueFd fd = open_object(pool, options);
+    return Inspector(std::make_unique<Impl>(fd.get(), pool));
+}
+
+PoolStatus Inspector::status() const {
+    const Pool& pool = impl_->pool();
+    const shm::Geometry& g = pool.geometry();
+    PoolStatus status;
+    status.pool = impl_->identity().name;
+    status.uuid = text_of(impl_->identity().uuid);
+    status.slot_size = g.shape.slot_size;
+    status.slot_stride = g.slot_stride;
+    status.max_slots = g.shape.max_slots;
+    status.magazine_capacity = g.shape.magazine_capacity;
+    status.metadata_bytes = g.slots_offset;
+    status.max_clients = g.shape.client_count - 1;
+    status.created_at = impl_->identity().created_at;
+    status.segments = segments_of(pool).size();
+    const shm::Census census = shm::take_census(pool);
+    status.slots = census.slots;
+    status.free = census.free;
+    status.cached = census.cached;
+    status.held = census.held;
+    status.detached = census.detached;
+    status.unknown = census.unknown;
+    for (std::uint32_t c = 1; c < g.shape.client_count; ++c) {
+        status.clients +=
+            is_attached(pool.client(ClientId{c}).state.load(std::memory_order_acquire)) ? 1U : 0U;
+    }
+    add_lanes(pool, status);
+    add_live(pool, status);
+    return status;
+}
+
+std::vector<ClientInfo> Inspector::clients() const {
+    const Pool& pool = impl_->pool();
+    const std::uint32_t count = pool.geometry().shape.client_count;
+    const shm::Census census = shm::take_census(pool);
+    std::vector<std::uint64_t> cached(count);
+    std::vector<std::uint32_t> lanes(count);
+    for (std::uint32_t l = 0; l < pool.geometry().lane_count; ++l) {
+        if (const auto owner = owner_of(pool, LaneId{l})) {
+            ++lanes[raw(*owner)];
+        }
+    }
+    for (std::uint32_t m = 1; m < pool.magazine_limit(); ++m) {
+        const shm::MagazineHead& magazine = pool.magazine(MagazineId{m});
+        const MagazineWord word{magazine.word.load(std::memory_order_acquire)};
+        const auto owner = word.state() == MagazineState::kOwned ? owner_of(pool, word.lane())
+                                                                 : std::nullopt;
+        if (owner) {
+            cached[raw(*owner)] += std::min(magazine.count.load(std::memory_order_relaxed),
+                                            pool.magazine_capacity());
+        }
+    }
+    std::vector<ClientInfo> clients;
+    for (std::uint32_t c = 1; c < count; ++c) {
+        const shm::ClientRecord& record = pool.client(ClientId{c});
+        const ClientState state = record.state.load(std::memory_order_acquire);
+        if (is_attached(state)) {
+            clients.push_back({.id = c,
+                               .pid = record.pid,
+                               .uid = record.uid,
+                               .command = std::string(shm::text_of(record.command)),
+                               .state = name_of(state),
+                               .attached_at = record.attached_at,
+                               .held = census.held_by[c],
+                               .cached = cached[c],
+                               .lanes = lanes[c]});
+        }
+    }
+    return clients;
+}
+
+std::vector<SegmentInfo> Inspector::segments() const {
+    const Pool& pool = impl_->pool();
+    std::vector<SegmentInfo> segments;
+    for (const SegmentEntry& entry : segments_of(pool)) {
+        const auto number = static_cast<std::uint32_t>(segments.size());
+        segments.push_back(
+            {.number = number,
+             .object = shm::object_name(impl_->identity().name, number).substr(1),
+             .first_index = entry.first_index,
+             .slots = entry.slot_count,
+             .file_bytes =
+                 shm::segment_file_bytes(pool.geometry(), number, entry.slot_count),
+             .added_at = entry.added_at});
+    }
+    return segments;
+}
+
+void Inspector::visit_slots(const std::function<bool(const SlotInfo&)>& visit) const {
+    const Pool& pool = impl_->pool();
+    for (const SegmentEntry& entry : segments_of(pool)) {
+        for (std::uint32_t i = entry.first_index; i < entry.end_index(); ++i) {
+            if (!visit(look_at(pool, i))) {
+                return;
+            }
+        }
+    }
+}
+
+AuditReport Inspector::audit() const {
+    segments_of(impl_->pool());
+    const shm::AuditResult result = shm::audit(impl_->pool());
+    AuditReport report{.slots = result.slots, .magazines = result.magazines, .findings = {}};
+    for (const shm::Finding& finding : result.findings) {
+        report.findings.push_back(explain(finding));
+    }
+    return report;
+}
+
+}  // namespace mempool

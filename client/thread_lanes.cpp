@@ -1,0 +1,84 @@
+#include "thread_lanes.hpp"
+
+#include <algorithm>
+#include <new>
+#include <vector>
+
+#include "client_impl.hpp"
+#include "registry.hpp"
+
+namespace mempool::detail {
+
+constinit thread_local std::array<CachedLane, kCachedLanes> lane_cache = [] {
+    std::array<CachedLane, kCachedLanes> empty{};
+    empty.fill({kNoSerial, nullptr});
+    return empty;
+}();
+
+namespace {
+
+// True once this thread's list is destroyed: its later gets and puts use the home lane.
+constinit thread_local bool thread_ended = false;
+
+/// All lanes of one thread, each with its client's serial; nullptr for a client whose home lane it
+/// uses.
+class LaneList {
+public:
+    LaneList() = default;
+    LaneList(const LaneList&) = delete;
+    LaneList& operator=(const LaneList&) = delete;
+
+    ~LaneList() {
+        thread_ended = true;
+        lane_cache.fill({kNoSerial, nullptr});
+        for (const CachedLane& entry : entries_) {
+            if (entry.lane != nullptr) {
+                Registry::instance().retire(entry.serial, *entry.lane);
+            }
+        }
+    }
+
+    [[nodiscard]] ThreadLane* find_or_claim(ClientImpl& client) {
+        const std::uint64_t serial = client.serial();
+        const auto known = std::find_if(entries_.begin(), entries_.end(),
+                                        [&](const CachedLane& e) { return e.serial == serial; });
+        if (known != entries_.end()) {
+            return known->lane;
+        }
+        std::erase_if(entries_, [](const CachedLane& e) {
+            return !Registry::instance().contains(e.serial);
+        });
+        entries_.reserve(entries_.size() + 1);  // may throw, so before the claim
+        ThreadLane* lane = client.claim_lane();
+        entries_.push_back({serial, lane});
+        return lane;
+    }
+
+private:
+    std::vector<CachedLane> entries_;
+};
+
+thread_local LaneList lane_list;
+
+}  // namespace
+
+ThreadLane* own_lane(ClientImpl& client) noexcept {
+    const std::uint64_t serial = client.serial();
+    if (ThreadLane* lane = cached_lane(serial); lane != nullptr) {
+        return lane;
+    }
+    if (thread_ended) {
+        return nullptr;
+    }
+    try {
+        ThreadLane* lane = lane_list.find_or_claim(client);
+        if (lane != nullptr) {
+            lane_cache[serial % kCachedLanes] = {serial, lane};
+        }
+        return lane;
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+}  // namespace mempool::detail
