@@ -1,0 +1,81 @@
+#include "daemon/client_table.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+namespace mempoold {
+
+namespace shm = mempool::shm;
+
+ClientTable::ClientTable(const shm::Pool& view)
+    : view_(view), entries_(view.geometry().shape.client_count) {
+    entries_.front().attached = true;  // the daemon
+}
+
+std::optional<shm::ClientId> ClientTable::add(const ClientIdentity& client, std::uint64_t now) {
+    std::size_t best = 0;
+    for (std::size_t id = 1; id < entries_.size(); ++id) {
+        const Entry& entry = entries_[id];
+        if (!entry.attached && (best == 0 || entry.freed < entries_[best].freed)) {
+            best = id;
+        }
+    }
+    if (best == 0) {
+        return std::nullopt;
+    }
+    entries_[best].attached = true;
+    entries_[best].identity = client;
+    const shm::ClientId id{static_cast<std::uint32_t>(best)};
+    shm::ClientRecord& record = view_.client(id);
+    record.pid = static_cast<std::uint32_t>(client.pid);
+    record.uid = client.uid;
+    record.gid = client.gid;
+    record.start_time = client.start_time;
+    record.attached_at = now;
+    std::memset(record.command, 0, sizeof(record.command));
+    std::memcpy(record.command, client.command.data(),
+                std::min(client.command.size(), sizeof(record.command)));
+    record.state.store(shm::ClientState::kActive, std::memory_order_release);
+    return id;
+}
+
+std::optional<ClientIdentity> ClientTable::recorded(shm::ClientId id) const {
+    const shm::ClientRecord& record = view_.client(id);
+    if (record.state.load(std::memory_order_acquire) != shm::ClientState::kActive) {
+        return std::nullopt;
+    }
+    ClientIdentity client;
+    client.pid = static_cast<pid_t>(record.pid);
+    client.uid = record.uid;
+    client.gid = record.gid;
+    client.start_time = record.start_time;
+    client.command.assign(record.command, ::strnlen(record.command, sizeof(record.command)));
+    return client;
+}
+
+void ClientTable::readmit(shm::ClientId id, const ClientIdentity& client) {
+    entries_[raw(id)].attached = true;
+    entries_[raw(id)].identity = client;
+}
+
+void ClientTable::mark_dead(shm::ClientId id) {
+    view_.client(id).state.store(shm::ClientState::kDead, std::memory_order_release);
+}
+
+void ClientTable::remove(shm::ClientId id) {
+    Entry& entry = entries_[raw(id)];
+    entry.attached = false;
+    entry.freed = ++removals_;
+    view_.client(id).state.store(shm::ClientState::kFree, std::memory_order_release);
+}
+
+bool ClientTable::says_leaving(shm::ClientId id) const {
+    return view_.client(id).state.load(std::memory_order_acquire) == shm::ClientState::kLeaving;
+}
+
+bool ClientTable::is_attached(shm::ClientId id) const noexcept {
+    return raw(id) < entries_.size() && entries_[raw(id)].attached;
+}
+
+}  // namespace mempoold

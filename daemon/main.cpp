@@ -1,0 +1,49 @@
+// mempoold: parses, builds, runs.
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "daemon/command_line.hpp"
+#include "daemon/config.hpp"
+#include "daemon/daemon.hpp"
+#include "daemon/log.hpp"
+
+namespace {
+
+constexpr int kWrongConfig = 2;
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    mempoold::CommandLine line;
+    mempoold::Config config;
+    try {
+        line = mempoold::parse_command_line(std::vector<std::string>(argv + 1, argv + argc));
+        if (line.help) {
+            std::cout << mempoold::help_text();
+            return EXIT_SUCCESS;
+        }
+        if (line.version) {
+            std::cout << "mempoold " << MEMPOOLD_VERSION << '\n';
+            return EXIT_SUCCESS;
+        }
+        config = mempoold::load_config(line);
+    } catch (const std::exception& e) {
+        mempoold::log_error("{}", e.what());
+        return kWrongConfig;
+    }
+    if (line.check_config) {
+        std::cout << mempoold::format_config(config);
+        return EXIT_SUCCESS;
+    }
+    mempoold::start_log(config.log_level);
+    try {
+        mempoold::Daemon(std::move(line), std::move(config)).run();
+        return EXIT_SUCCESS;
+    } catch (const std::exception& e) {
+        mempoold::log_error("{}", e.what());
+        return EXIT_FAILURE;
+    }
+}

@@ -1,0 +1,226 @@
+#include "daemon/storage.hpp"
+
+#include <fmt/core.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <system_error>
+#include <utility>
+
+#include "daemon/log.hpp"
+#include "mempool/shm/create.hpp"
+#include "mempool/shm/names.hpp"
+
+namespace mempoold {
+
+namespace {
+
+namespace shm = mempool::shm;
+
+[[noreturn]] void fail(int error, const std::string& what) {
+    throw std::system_error(error, std::generic_category(), what);
+}
+
+// Throws Unfinished if the daemon that made the object ended before it marked the pool ready.
+void refuse_unfinished(int fd, const shm::Header& header, std::uint64_t file_bytes) {
+    struct FirstPages {
+        std::array<std::array<unsigned char, shm::kPage>, 4> pages;
+    };
+    if (file_bytes == 0) {
+        throw Unfinished("it is empty");
+    }
+    auto first = std::make_unique<FirstPages>();
+    if (file_bytes < sizeof(FirstPages) || read_at(fd, first.get(), sizeof(FirstPages), 0) != 0) {
+        return;
+    }
+    std::uint32_t starts = 0;
+    std::memcpy(&starts, first->pages[1].data() + offsetof(shm::Live, daemon_starts),
+                sizeof(starts));
+    const bool creating = header.state.load(std::memory_order_relaxed) == shm::PoolState::kCreating;
+    if (is_zero(*first) || (creating && header.magic == shm::kMagic && starts == 0)) {
+        throw Unfinished("its creation was cut off");
+    }
+}
+
+}  // namespace
+
+Storage::Storage(const PoolConfig& config)
+    : name_(config.name), owner_(config.owner), group_(config.group), mode_(config.mode) {}
+
+bool Storage::is_trusted_owner(uid_t uid) const noexcept {
+    return uid == 0 || uid == ::geteuid() || uid == owner_;
+}
+
+std::uint32_t Storage::slots() const noexcept {
+    std::uint32_t count = 0;
+    for (const StoredSegment& segment : segments_) {
+        count += segment.entry.slot_count;
+    }
+    return count;
+}
+
+// Opens segment 0 twice more: for clients, who may do as they like with their description, and for
+// inspectors, who may only read.
+void Storage::open_first(UniqueFd lock) {
+    const std::string object = shm::object_name(name_, 0);
+    lock_ = std::move(lock);
+    StoredSegment first;
+    first.writable = open_object(object, true);
+    first.read_only = open_object(object, false);
+    for (const UniqueFd* fd : {&lock_, &first.writable, &first.read_only}) {
+        if (!*fd || !still_named(object, fd->get())) {
+            fail(EBUSY,
+                 "/dev/shm" + object + " was replaced meanwhile: is another mempoold at work?");
+        }
+    }
+    const struct stat status = status_of(lock_.get());
+    device_ = status.st_dev;
+    inode_ = status.st_ino;
+    segments_.push_back(std::move(first));
+}
+
+void Storage::map(const shm::Geometry& geometry) {
+    map_.emplace(geometry.slots_offset);
+    guard_.emplace(map_->base(), geometry.slots_offset);
+    map_->map(lock_.get(), 0, 0, geometry.slots_offset, true);
+    view_ = shm::Pool(map_->base(), geometry);
+}
+
+std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config) {
+    const std::string object = shm::object_name(config.name, 0);
+    UniqueFd lock;
+    try {
+        lock = open_object(object, true);
+    } catch (const std::system_error& e) {
+        if (e.code() == std::errc::permission_denied && config.owner) {
+            throw;  // ours, but the configured owner's mode keeps us out
+        }
+        throw Unusable(e.what());
+    }
+    if (!lock) {
+        return nullptr;
+    }
+    std::unique_ptr<Storage> storage(new Storage(config));
+    const struct stat status = status_of(lock.get());
+    if (!S_ISREG(status.st_mode)) {
+        throw Unusable("it is not a regular file");
+    }
+    if (!storage->is_trusted_owner(status.st_uid)) {
+        throw Unusable(
+            fmt::format("it belongs to uid {}, not to the daemon's user", status.st_uid));
+    }
+    lock_object(lock.get(), object);
+    storage->open_first(std::move(lock));
+
+    const auto file_bytes = static_cast<std::uint64_t>(status.st_size);
+    shm::Header header{};
+    if (file_bytes >= sizeof(header) &&
+        read_at(storage->lock_.get(), &header, sizeof(header), 0) != 0) {
+        throw Unusable("its header cannot be read");
+    }
+    refuse_unfinished(storage->lock_.get(), header, file_bytes);
+    if (const std::string fault = shm::check_header(header, file_bytes); !fault.empty()) {
+        throw Unusable(fault);
+    }
+    if (config.name != header.name) {
+        throw Unusable("it is another pool's, renamed");
+    }
+    std::copy(std::begin(header.uuid), std::end(header.uuid), storage->uuid_.begin());
+    storage->map(header.geometry);
+    storage->read_segments();
+    if (const std::uint64_t expected = shm::segment_file_bytes(
+            header.geometry, 0, storage->segments_.front().entry.slot_count);
+        file_bytes < expected) {
+        throw Unusable(fmt::format("it is {} bytes long and should be {}: it was truncated",
+                                   file_bytes, expected));
+    }
+    return storage;
+}
+
+// Copies the segment table, checks it, and opens what it names.
+void Storage::read_segments() {
+    const int fd = lock_.get();
+    std::uint32_t count = 0;
+    std::array<shm::SegmentEntry, shm::kMaxSegments> table{};
+    if (read_at(fd, &count, sizeof(count), shm::kPage + offsetof(shm::Live, segment_count)) != 0 ||
+        read_at(fd, table.data(), sizeof(table), 2 * shm::kPage) != 0) {
+        throw Unusable("its segment table cannot be read");
+    }
+    if (count == 0 || count > shm::kMaxSegments) {
+        throw Unusable(fmt::format("it says that it has {} segments", count));
+    }
+    const shm::SegmentEntry* previous = nullptr;
+    for (std::uint32_t number = 0; number < count; ++number) {
+        const shm::SegmentEntry& entry = table[number];
+        const std::string fault = shm::check_segment_entry(geometry(), number, entry, previous);
+        if (!fault.empty()) {
+            throw Unusable(fault);
+        }
+        if (number == 0) {
+            segments_.front().entry = entry;
+        } else {
+            segments_.push_back(open_segment(number, entry));
+        }
+        previous = &entry;
+    }
+}
+
+StoredSegment Storage::open_segment(std::uint32_t number, const shm::SegmentEntry& entry) const {
+    const std::string object = shm::object_name(name_, number);
+    StoredSegment segment;
+    segment.entry = entry;
+    try {
+        segment.writable = open_object(object, true);
+        segment.read_only = open_object(object, false);
+    } catch (const std::system_error& e) {
+        throw Unusable(e.what());
+    }
+    if (!segment.writable || !segment.read_only) {
+        throw Unusable(fmt::format("its segment /dev/shm{} is missing", object));
+    }
+    const struct stat status = status_of(segment.writable.get());
+    const std::uint64_t expected = shm::segment_file_bytes(geometry(), number, entry.slot_count);
+    if (!S_ISREG(status.st_mode) || !is_trusted_owner(status.st_uid) ||
+        static_cast<std::uint64_t>(status.st_size) < expected) {
+        throw Unusable(
+            fmt::format("its segment /dev/shm{} is truncated or not the daemon's", object));
+    }
+    shm::SegmentHeader header{};
+    if (read_at(segment.writable.get(), &header, sizeof(header), 0) != 0 ||
+        header.magic != shm::kSegmentMagic || header.layout_version != shm::kLayoutVersion ||
+        header.number != number ||
+        !std::equal(uuid_.begin(), uuid_.end(), std::begin(header.uuid)) ||
+        std::memcmp(&header.entry, &entry, sizeof(entry)) != 0) {
+        throw Unusable(fmt::format("its segment /dev/shm{} belongs to another pool", object));
+    }
+    return segment;
+}
+
+int Storage::erase(shm::SlotIndex i) const noexcept {
+    for (std::uint32_t number = 0; number < segments_.size(); ++number) {
+        const StoredSegment& segment = segments_[number];
+        if (raw(i) >= segment.entry.first_index && raw(i) < segment.entry.end_index()) {
+            const std::uint64_t distance = raw(i) - segment.entry.first_index;
+            const std::uint64_t start = number == 0 ? geometry().slots_offset : shm::kPage;
+            return write_zeros(segment.writable.get(), geometry().shape.slot_size,
+                               start + distance * geometry().slot_stride);
+        }
+    }
+    return EINVAL;
+}
+
+void Storage::remove_objects() const {
+    for (std::uint32_t number = 0; number < segments_.size(); ++number) {
+        const std::string object = shm::object_name(name_, number);
+        if (still_named(object, segments_[number].writable.get())) {
+            remove_object(object);
+        }
+    }
+}
+
+}  // namespace mempoold
