@@ -1,0 +1,59 @@
+// mempoolctl list: which pools there are.
+#include <fmt/format.h>
+
+#include <mempool/inspect.hpp>
+
+#include "command.hpp"
+#include "output.hpp"
+#include "pools.hpp"
+#include "table.hpp"
+
+namespace mempoolctl {
+namespace {
+
+Exit run(const Invocation& invocation, Output& output) {
+    const DaemonAnswer daemon = ask_daemon(invocation.attach);
+    const std::vector<mempool::FoundPool> pools = mempool::find_pools(invocation.attach);
+    if (invocation.json) {
+        Json list = Json::array();
+        for (const mempool::FoundPool& pool : pools) {
+            list.push_back(
+                {{"pool", pool.name}, {"served", pool.served}, {"present", pool.present}});
+        }
+        output.json({{"daemon", daemon.version.empty() ? Json() : Json(daemon.version)},
+                     {"pools", std::move(list)}});
+        return Exit::kOk;
+    }
+    if (daemon.version.empty()) {
+        print_note(daemon.problem);
+    }
+    if (pools.empty()) {
+        print_note("there are no pools");
+        return Exit::kOk;
+    }
+    Table table({{"POOL"}, {"SERVED"}, {"IN /dev/shm"}});
+    for (const mempool::FoundPool& pool : pools) {
+        table.add({{pool.name},
+                   {pool.served ? "yes" : "no", pool.served ? Colour::kGreen : Colour::kYellow},
+                   {pool.present ? "yes" : "no"}});
+    }
+    output.text(table.render(output.colour()));
+    return Exit::kOk;
+}
+
+}  // namespace
+
+const Command kList{
+    .name = "list",
+    .arguments = "",
+    .summary = "List the pools",
+    .details =
+        "Shows the pools that the daemon serves and those that lie in /dev/shm; the latter\n"
+        "may belong to a daemon at another socket, or be left over.",
+    .least_arguments = 0,
+    .most_arguments = 0,
+    .add_options = nullptr,
+    .run = run,
+};
+
+}  // namespace mempoolctl
