@@ -83,7 +83,7 @@ void Slot::set_tag(std::uint32_t tag) noexcept {
     }
 }
 
-[[gnu::flatten]] void detail::drop_slot(ClientImpl* client, Handle handle, unsigned flags) noexcept {
+[[gnu::flatten]] void detail::drop_slot(ClientImpl* client, Handle handle, std::uint32_t flags) noexcept {
     client->put(handle, flags);
 }
 

@@ -23,7 +23,7 @@ constexpr milliseconds kFetchPause{100};
 std::uint64_t next_serial() noexcept {
     // Not in wiped memory: a child's clients continue the count, so none matches inherited lanes.
     static constinit std::atomic<std::uint64_t> last{0};
-    return last.fetch_add(1, std::memory_order_relaxed) + 1;
+    return last.fetch_add(kSerialStep, std::memory_order_relaxed) + kSerialStep;
 }
 
 }  // namespace
@@ -76,7 +76,6 @@ ClientImpl::ClientImpl(Connection&& link, Mapping&& mapping, shm::ClientId id)
     hot_.slots = pool.slot(shm::SlotIndex{0});
     hot_.stride = pool.geometry().slot_stride;
     hot_.slot_size = slot_size();
-    hot_.options = &pool.live().options;
     mapping_.extend([this](std::uint32_t number) { return fetch_segment(number); });
     link_.limit_waits(kFetchTimeout);
     hot_.limit.store(mapping_.limit(), std::memory_order_release);

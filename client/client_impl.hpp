@@ -46,7 +46,6 @@ struct alignas(shm::kPage) HotPage {
     std::byte* slots = nullptr;            ///< slot 0
     std::uint64_t stride = 0;              ///< bytes from slot to slot
     std::size_t slot_size = 0;
-    const std::atomic<std::uint32_t>* options = nullptr;  ///< Live::options
 };
 
 class ClientImpl {
@@ -64,7 +63,7 @@ public:
     [[nodiscard]] std::size_t get_bulk(std::span<Slot> slots) noexcept;
     [[nodiscard]] Slot adopt(Handle handle, std::error_code* error) noexcept;
     /// `flags`: the Slot's; kShared where the handle came from elsewhere.
-    Errc put(Handle handle, unsigned flags) noexcept;
+    Errc put(Handle handle, std::uint32_t flags) noexcept;
     Errc detach(Handle handle) noexcept;
     void set_tag(Handle handle, std::uint32_t tag) noexcept;
 
@@ -92,13 +91,14 @@ private:
     friend class Registry;
 
     [[nodiscard]] bool forked() const noexcept { return serial() == 0; }
-    [[nodiscard]] bool erases() const noexcept {
-        return (hot_.options->load(std::memory_order_relaxed) & shm::kEraseOnPut) != 0;
+    [[nodiscard]] std::uint32_t options() const noexcept {
+        return mapping_.pool().live().options.load(std::memory_order_relaxed);
     }
+    [[nodiscard]] bool erases() const noexcept { return (options() & shm::kEraseOnPut) != 0; }
     [[nodiscard]] static shm::Taken taken_of(Handle handle) noexcept {
         return {shm::SlotIndex{handle.index()}, shm::Generation{handle.generation()}};
     }
-    [[nodiscard]] Slot slot_of(shm::Taken t, unsigned flags = 0) noexcept {
+    [[nodiscard]] Slot slot_of(shm::Taken t, std::uint32_t flags) noexcept {
         return {this, hot_.slots + std::uint64_t{raw(t.index)} * hot_.stride, hot_.slot_size,
                 Handle(raw(t.index), raw(t.generation)), flags};
     }
@@ -154,25 +154,26 @@ private:
     std::mutex link_mutex_;
 };
 
+static_assert(kErase == shm::kEraseOnPut, "a Slot takes over the pool's options as its flags");
+
 inline Slot ClientImpl::get(std::error_code* error) noexcept {
     ThreadLane* mine = cached_lane(serial());
     shm::Taken taken;
     if (mine != nullptr &&
         mine->lane.try_get(hot_.limit.load(std::memory_order_acquire), taken)) [[likely]] {
-        return slot_of(taken);
+        return slot_of(taken, mine->lane.options());
     }
     return get_slowly(error);
 }
 
-inline Errc ClientImpl::put(Handle handle, unsigned flags) noexcept {
-    if (flags != 0) {
-        return put_shared(handle);
+inline Errc ClientImpl::put(Handle handle, std::uint32_t flags) noexcept {
+    if (flags == 0) [[likely]] {
+        ThreadLane* mine = cached_lane(serial());
+        if (mine != nullptr && mine->lane.try_put_private(taken_of(handle))) [[likely]] {
+            return kNone;
+        }
     }
-    ThreadLane* mine = cached_lane(serial());
-    if (mine != nullptr && !erases() && mine->lane.try_put_private(taken_of(handle))) [[likely]] {
-        return kNone;
-    }
-    return put_slowly(handle);
+    return put_shared(handle);
 }
 
 }  // namespace mempool::detail

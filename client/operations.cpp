@@ -104,7 +104,7 @@ Slot ClientImpl::get_slowly(std::error_code* error) noexcept {
     shm::Taken taken;
     const Errc why = take(taken, false);
     if (why == kNone) {
-        return slot_of(taken);
+        return slot_of(taken, options());
     }
     if (error != nullptr) {
         *error = why;
@@ -120,7 +120,7 @@ Slot ClientImpl::get_for(nanoseconds timeout, std::error_code* error) noexcept {
                                             : Errc::kTimedOut;
     }
     if (why == kNone) {
-        return slot_of(taken);
+        return slot_of(taken, options());
     }
     if (error != nullptr) {
         *error = why;
@@ -164,7 +164,7 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
         shm::Taken taken;
         while (filled < slots.size() &&
                (result = mine->lane.get(limit, taken)) == shm::GetResult::kOk) {
-            slots[filled++] = slot_of(taken);
+            slots[filled++] = slot_of(taken, options());
         }
         if (result == shm::GetResult::kExhausted) {
             ask_for_growth();
@@ -176,7 +176,7 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
         if (take(taken, false) != kNone) {
             break;
         }
-        slots[filled++] = slot_of(taken);
+        slots[filled++] = slot_of(taken, options());
     }
     return filled;
 }
@@ -300,7 +300,7 @@ Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
         why = error_of(result, handle);
     }
     if (why == kNone) {
-        return slot_of(t, kShared);
+        return slot_of(t, kShared | options());
     }
     if (error != nullptr) {
         *error = why;

@@ -9,8 +9,8 @@
 
 namespace mempool::detail {
 
-constinit thread_local std::array<CachedLane, kCachedLanes> lane_cache = [] {
-    std::array<CachedLane, kCachedLanes> empty{};
+constinit thread_local LaneCache lane_cache = [] {
+    LaneCache empty{};
     empty.fill({kNoSerial, nullptr});
     return empty;
 }();
@@ -73,7 +73,7 @@ ThreadLane* own_lane(ClientImpl& client) noexcept {
     try {
         ThreadLane* lane = lane_list.find_or_claim(client);
         if (lane != nullptr) {
-            lane_cache[serial % kCachedLanes] = {serial, lane};
+            cache_entry(serial) = {serial, lane};
         }
         return lane;
     } catch (const std::bad_alloc&) {

@@ -33,15 +33,30 @@ struct CachedLane {
 /// What no client has as its serial, nor reads as such in a forked child (0).
 constexpr std::uint64_t kNoSerial = ~std::uint64_t{0};
 constexpr std::size_t kCachedLanes = 4;
+/// Serials are multiples of an entry's size, so that one remainder gives an entry's place.
+constexpr std::uint64_t kSerialStep = sizeof(CachedLane);
 
-// initial-exec: one instruction, no call, to find it.
-extern constinit thread_local std::array<CachedLane, kCachedLanes> lane_cache
-    __attribute__((tls_model("initial-exec")));
+using LaneCache = std::array<CachedLane, kCachedLanes>;
+
+// initial-exec: no call to find it.
+extern constinit thread_local LaneCache lane_cache __attribute__((tls_model("initial-exec")));
+
+/// Where this thread keeps the lane of the client with that serial.
+[[nodiscard]] inline CachedLane& cache_entry(std::uint64_t serial) noexcept {
+    return *reinterpret_cast<CachedLane*>(reinterpret_cast<std::byte*>(lane_cache.data()) +
+                                          serial % sizeof(LaneCache));
+}
 
 /// The lane this thread last used with the client of that serial, if it is a lane of its own.
 [[nodiscard]] inline ThreadLane* cached_lane(std::uint64_t serial) noexcept {
-    const CachedLane& cached = lane_cache[serial % kCachedLanes];
-    return cached.serial == serial ? cached.lane : nullptr;
+    const CachedLane& cached = cache_entry(serial);
+    if (cached.serial != serial) [[unlikely]] {
+        return nullptr;
+    }
+    if (cached.lane == nullptr) {
+        __builtin_unreachable();  // an entry with a serial has a lane: saves the caller's check
+    }
+    return cached.lane;
 }
 
 /// This thread's own lane with `client`, claimed at the first call. nullptr if there was none to

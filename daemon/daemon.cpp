@@ -169,7 +169,7 @@ void Daemon::stop() {
             pool->storage().remove_objects();
         }
     }
-    server_.reset();
+    server_->stop();
     listener_.reset();
     io_.stop();
 }

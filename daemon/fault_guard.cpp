@@ -66,7 +66,7 @@ void install_fault_handler() {
     }
 }
 
-FaultGuard::FaultGuard(const void* base, std::size_t bytes) : slot_(0) {
+FaultGuard::FaultGuard(const void* base, std::size_t bytes) {
     while (slot_ < ranges.size() && ranges[slot_].begin.load(std::memory_order_relaxed) != 0) {
         ++slot_;
     }

@@ -25,7 +25,7 @@ public:
     [[nodiscard]] bool faulted() const noexcept;
 
 private:
-    std::size_t slot_;
+    std::size_t slot_ = 0;
 };
 
 }  // namespace mempoold

@@ -17,6 +17,7 @@
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "daemon/log.hpp"
 
@@ -135,7 +136,7 @@ std::string default_socket_place() {
         "no place for the control socket: XDG_RUNTIME_DIR is not set; give one with --socket PATH");
 }
 
-Listener::Listener(const std::string& path) : path_(path) {
+Listener::Listener(std::string path) : path_(std::move(path)) {
     if (const int fd = find_inherited(); fd >= 0) {
         take_inherited(fd);
         return;

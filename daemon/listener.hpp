@@ -16,7 +16,7 @@ class Listener {
 public:
     /// Takes what systemd passed, else binds `path`, or the default place if that is empty: there
     /// the directory is made. Throws std::runtime_error that says what to do.
-    explicit Listener(const std::string& path);
+    explicit Listener(std::string path);
     Listener(const Listener&) = delete;
     Listener& operator=(const Listener&) = delete;
     /// Removes the socket's file if it was made here and still is ours.

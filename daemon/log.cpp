@@ -67,8 +67,8 @@ std::shared_ptr<spdlog::logger> make_logger() {
 }
 
 spdlog::logger& logger() {
-    static const std::shared_ptr<spdlog::logger> instance = make_logger();
-    return *instance;
+    static const std::shared_ptr<spdlog::logger> kInstance = make_logger();
+    return *kInstance;
 }
 
 std::string printable(std::string_view text) {

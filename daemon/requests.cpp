@@ -129,8 +129,13 @@ Answer resume(Service& service, Conversation& c, const Request& request) {
     const shm::ClientId id{static_cast<std::uint32_t>(number)};
     const auto client =
         number < pool->clients().size() ? service.supervisor.find(*pool, id) : nullptr;
-    if (!client || client->connected || pool->clients().identity(id).pid != c.peer.pid ||
-        c.peer.pid <= 0) {
+    const bool same_process =
+        client && c.peer.pid > 0 && pool->clients().identity(id).pid == c.peer.pid;
+    if (same_process && client->connected && client->on_end) {
+        std::exchange(client->on_end,
+                      nullptr)();  // the former connection, whose end may be under way
+    }
+    if (!same_process || client->ended) {
         return failure(ESTALE, fmt::format("client {} of pool '{}' is not this process's any more: "
                                            "attach anew",
                                            number, pool->name()));

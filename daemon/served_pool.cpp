@@ -35,7 +35,7 @@ std::uint64_t activity_of(const shm::Pool& view) {
 ServedPool::ServedPool(PoolConfig config, std::unique_ptr<Storage> storage)
     : config_(std::move(config)), storage_(std::move(storage)), clients_(storage_->view()) {}
 
-void ServedPool::publish_options() noexcept {
+void ServedPool::publish_options() const noexcept {
     view().live().options.store(config_.erase_on_put ? shm::kEraseOnPut : 0,
                                 std::memory_order_relaxed);
 }
@@ -66,7 +66,7 @@ void ServedPool::begin_service() {
     live.daemon_pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
 }
 
-void ServedPool::end_service() noexcept {
+void ServedPool::end_service() const noexcept {
     view().live().daemon_pid.store(0, std::memory_order_release);
 }
 
@@ -146,6 +146,10 @@ void ServedPool::consider_growth(Clock::time_point now) {
     if (live.grow_wanted.load(std::memory_order_relaxed) != 0 &&
         live.grow_wanted.exchange(0, std::memory_order_acq_rel) != 0) {
         growth_wanted_ = true;
+    }
+    if (storage_->slots() >= view().geometry().shape.max_slots) {
+        growth_wanted_ = false;
+        return;
     }
     const std::uint64_t activity = activity_of(view());
     if (growth_wanted_ || activity != seen_activity_) {

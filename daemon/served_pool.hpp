@@ -30,7 +30,7 @@ public:
     /// shows that a daemon is there.
     void begin_service();
     /// Shows that no daemon is there. The pool stays for its clients.
-    void end_service() noexcept;
+    void end_service() const noexcept;
 
     /// Leaves the pool to whoever serves its name next: the file can't be believed any more.
     void give_up() noexcept { storage_->give_up(); }
@@ -63,7 +63,7 @@ public:
     [[nodiscard]] ClientTable& clients() noexcept { return clients_; }
 
 private:
-    void publish_options() noexcept;
+    void publish_options() const noexcept;
     void correct_waiters() noexcept;
     void add_segment(std::uint32_t slots);
     void growth_failed(std::uint32_t slots, const char* why, Clock::time_point now);

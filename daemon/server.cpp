@@ -30,8 +30,6 @@ Server::Server(boost::asio::io_context& io, Service& service, int socket)
     socket_.assign(own.release());
 }
 
-Server::~Server() { stop(); }
-
 void Server::start() { await_connection(); }
 
 void Server::stop() {

@@ -20,7 +20,7 @@ public:
     Server(boost::asio::io_context& io, Service& service, int socket);
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
-    ~Server();
+    ~Server() = default;
 
     void start();
     /// Stops accepting and closes all sessions; clients live on without a connection.

@@ -48,7 +48,7 @@ int read_at(int fd, void* to, std::size_t bytes, std::uint64_t offset) noexcept;
 int write_zeros(int fd, std::uint64_t bytes, std::uint64_t offset) noexcept;
 
 /// Takes the lock by which two daemons never serve one object. Throws EBUSY if another holds it.
-void lock_object(int fd, const std::string& name);
+void lock_object(int fd, const std::string& object);
 
 /// Whether every byte of `record` is zero.
 template <typename Record>

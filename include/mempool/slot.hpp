@@ -14,11 +14,12 @@ namespace mempool {
 
 namespace detail {
 class ClientImpl;
-/// Bits of what a Slot remembers for its return.
-constexpr unsigned kShared = 1;  ///< somebody else may know the handle
-constexpr unsigned kTagged = 2;  ///< it has a tag
+/// Bits of what a Slot remembers for its return; 0 is the fast way.
+constexpr std::uint32_t kErase = 1;   ///< the pool had erase_on_put when it was got
+constexpr std::uint32_t kShared = 2;  ///< somebody else may know the handle
+constexpr std::uint32_t kTagged = 4;  ///< it has a tag
 /// Returns a slot and ignores why it may be refused; what ~Slot does.
-MEMPOOL_EXPORT void drop_slot(ClientImpl* client, Handle handle, unsigned flags) noexcept;
+MEMPOOL_EXPORT void drop_slot(ClientImpl* client, Handle handle, std::uint32_t flags) noexcept;
 }  // namespace detail
 
 /// Owns a slot and returns it to its pool when it goes. Move-only; empty after a failed get.
@@ -91,14 +92,14 @@ public:
 private:
     friend class detail::ClientImpl;
     Slot(detail::ClientImpl* client, std::byte* data, std::size_t size, Handle handle,
-         unsigned flags) noexcept
+         std::uint32_t flags) noexcept
         : client_(client), data_(data), size_(size), handle_(handle), flags_(flags) {}
 
     detail::ClientImpl* client_ = nullptr;
     std::byte* data_ = nullptr;
     std::size_t size_ = 0;
     Handle handle_;
-    mutable unsigned flags_ = 0;
+    mutable std::uint32_t flags_ = 0;
 };
 
 }  // namespace mempool

@@ -106,11 +106,16 @@ public:
     /// Else false, and nothing changed: call get(). Calls nothing, so it can be all of a leaf
     /// function.
     [[nodiscard, gnu::always_inline]] bool try_get(std::uint32_t limit, Taken& taken) noexcept {
-        const std::uint32_t top = loaded_->count.load(std::memory_order_relaxed) - 1;
+        // Copied before the stores below: the compiler can't know that these change none of them.
+        MagazineHead& magazine = *loaded_;
+        LaneRecord& record = *record_;
+        std::atomic<std::uint32_t>* const times = times_;
+        const std::uint32_t now = live_->now.load(std::memory_order_relaxed);
+        const std::uint32_t top = magazine.count.load(std::memory_order_relaxed) - 1;
         if (top >= capacity_) [[unlikely]] {
             return false;
         }
-        const SlotIndex i{Pool::items(*loaded_)[top].load(std::memory_order_relaxed)};
+        const SlotIndex i{Pool::items(magazine)[top].load(std::memory_order_relaxed)};
         if (raw(i) >= limit) [[unlikely]] {
             return false;
         }
@@ -122,9 +127,9 @@ public:
         const Generation generation = next(seen.generation());
         word.store((std::uint64_t{raw(generation)} << 32U) | held_,  // C1
                    std::memory_order_release);
-        loaded_->count.store(top, std::memory_order_release);
-        stamp_time(i);
-        bump(record_->gets);
+        magazine.count.store(top, std::memory_order_release);
+        stamp_time(times[raw(i)], now);
+        bump(record.gets);
         taken = {i, generation};
         return true;
     }
@@ -176,16 +181,18 @@ public:
     /// The common case of put_private(), with its F2: room in the loaded magazine and nobody
     /// waiting. Else false, and nothing changed: call put_private(). Calls nothing.
     [[nodiscard, gnu::always_inline]] bool try_put_private(Taken t) noexcept {
-        const std::uint32_t count = loaded_->count.load(std::memory_order_relaxed);
+        MagazineHead& magazine = *loaded_;
+        LaneRecord& record = *record_;
+        const std::uint32_t count = magazine.count.load(std::memory_order_relaxed);
         std::atomic<std::uint64_t>& word = words_[raw(t.index)];
         if (count >= capacity_ || word.load(std::memory_order_relaxed) != held(t) ||
             live_->waiters.load(std::memory_order_relaxed) != 0) [[unlikely]] {
             return false;
         }
-        Pool::items(*loaded_)[count].store(raw(t.index), std::memory_order_relaxed);
+        Pool::items(magazine)[count].store(raw(t.index), std::memory_order_relaxed);
         word.store(freed(t), std::memory_order_release);  // F2
-        loaded_->count.store(count + 1, std::memory_order_release);
-        bump(record_->puts);
+        magazine.count.store(count + 1, std::memory_order_release);
+        bump(record.puts);
         return true;
     }
 
@@ -221,6 +228,10 @@ public:
         }
     }
 
+    /// Live::options.
+    [[nodiscard]] std::uint32_t options() const noexcept {
+        return live_->options.load(std::memory_order_relaxed);
+    }
     [[nodiscard]] LaneId id() const noexcept { return id_; }
     [[nodiscard]] LaneRecord& record() const noexcept { return *record_; }
     [[nodiscard]] Depot& depot() noexcept { return depot_; }
@@ -242,9 +253,7 @@ private:
     }
 
     // Written only when it changed, so that the line can stay shared between processes.
-    void stamp_time(SlotIndex i) noexcept {
-        const std::uint32_t now = live_->now.load(std::memory_order_relaxed);
-        std::atomic<std::uint32_t>& time = times_[raw(i)];
+    static void stamp_time(std::atomic<std::uint32_t>& time, std::uint32_t now) noexcept {
         if (time.load(std::memory_order_relaxed) != now) {
             time.store(now, std::memory_order_relaxed);
         }
@@ -294,7 +303,7 @@ private:
             if (!out || seen.generation() != t.generation) {
                 return refuse(PutResult::kStale);
             }
-            stamp_time(t.index);  // before D1: who sees the slot detached sees since when
+            stamp_time(times_[raw(t.index)], live_->now.load(std::memory_order_relaxed));  // before D1: who sees the slot detached sees since when
         } while (!word.compare_exchange_weak(seen.bits, wanted.bits,     // A1, D1
                                              std::memory_order_acq_rel,  // A0 is A1's own load
                                              std::memory_order_relaxed));

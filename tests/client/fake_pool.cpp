@@ -1,0 +1,106 @@
+#include "client/fake_pool.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "mempool/shm/audit.hpp"
+#include "mempool/shm/create.hpp"
+#include "mempool/shm/names.hpp"
+#include "support/pool_objects.hpp"
+
+namespace mempool_test {
+
+using namespace mempool::shm;
+
+namespace {
+
+constexpr std::uint64_t kNow = 1'700'000'000;
+
+void check(int error, const char* what) {
+    if (error != 0) {
+        throw std::system_error(error, std::generic_category(), what);
+    }
+}
+
+}  // namespace
+
+FakePool::FakePool(const FakePoolOptions& options) : name_(unique_pool("fake")) {
+    const auto geometry = make_geometry(
+        {.slot_size = options.slot_size,
+         .max_slots = options.max_slots == 0 ? options.slots : options.max_slots,
+         .magazine_capacity = options.magazine_capacity,
+         .client_count = options.client_count});
+    const Geometry& g = geometry.value();
+    map_ = std::make_unique<SegmentMap>(g.range_bytes);
+    const std::uint64_t bytes = segment_file_bytes(g, 0, options.slots);
+    segments_.push_back(create(0, bytes));
+    map_->map(segments_[0].get(), 0, 0, bytes, true);
+    pool_ = Pool(map_->base(), g);
+    write_header(pool_, {.name = name_,
+                         .uuid = {0x12, 0x34, 0x56, 0x78},
+                         .first_generation = 77,
+                         .now = kNow});
+    pool_.live().options.store(options.erase_on_put ? kEraseOnPut : 0);
+    announce_segment(pool_, 0, next_segment(g, 0, options.slots, nullptr, kNow));
+    mark_ready(pool_);
+}
+
+FakePool::~FakePool() { remove_pool(name_); }
+
+UniqueFd FakePool::create(std::uint32_t number, std::uint64_t bytes) const {
+    UniqueFd fd{::shm_open(object_name(name_, number).c_str(), O_RDWR | O_CREAT | O_EXCL, 0600)};
+    check(fd ? 0 : errno, "shm_open");
+    check(::ftruncate(fd.get(), static_cast<off_t>(bytes)) == 0 ? 0 : errno, "ftruncate");
+    return fd;
+}
+
+void FakePool::grow(std::uint32_t slots, bool named) {
+    const Geometry& g = pool_.geometry();
+    const std::uint32_t number = pool_.segment_count();
+    const SegmentEntry entry =
+        next_segment(g, number, slots, &pool_.segment(number - 1), kNow + number);
+    UniqueFd fd = create(number, segment_file_bytes(g, number, slots));
+    SegmentHeader header{};
+    header.magic = kSegmentMagic;
+    header.layout_version = kLayoutVersion;
+    header.number = number;
+    std::copy(std::begin(pool_.header().uuid), std::end(pool_.header().uuid), header.uuid);
+    header.entry = entry;
+    check(::pwrite(fd.get(), &header, sizeof(header), 0) == sizeof(header) ? 0 : EIO, "pwrite");
+    if (!named) {
+        ::shm_unlink(object_name(name_, number).c_str());
+    }
+    segments_.push_back(std::move(fd));
+    announce_segment(pool_, number, entry);
+}
+
+void FakePool::hide() { ::shm_unlink(object_name(name_, 0).c_str()); }
+
+void FakePool::truncate(std::uint64_t bytes) const {
+    check(::ftruncate(segments_[0].get(), static_cast<off_t>(bytes)) == 0 ? 0 : errno,
+          "ftruncate");
+}
+
+int FakePool::segment(std::uint32_t number) const {
+    return number < segments_.size() ? segments_[number].get() : -1;
+}
+
+std::uint64_t FakePool::free_slots() const {
+    const Census census = take_census(pool_);
+    return census.free + census.cached;
+}
+
+std::uint32_t FakePool::lanes_in_use() const {
+    std::uint32_t lanes = 0;
+    for (std::uint32_t l = 1; l < pool_.geometry().lane_count; ++l) {
+        const LaneWord word{pool_.lane(LaneId{l}).word.load()};
+        lanes += word.state() == LaneState::kOwned ? 1U : 0U;
+    }
+    return lanes;
+}
+
+}  // namespace mempool_test

@@ -1,0 +1,165 @@
+// A forked child: refused by its parent's client, free to attach anew, harmless to the parent.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <optional>
+#include <thread>
+
+#include "client/fixture.hpp"
+
+namespace mempool_test {
+namespace {
+
+using mempool::Client;
+using mempool::Errc;
+using mempool::Slot;
+
+/// Runs `body` in a forked child; its result is the exit status.
+template <typename Body>
+int in_child(Body body) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::_exit(body());
+    }
+    int status = -1;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+/// 0, or the line of the first condition that does not hold.
+#define MEMPOOL_CHECK(condition) \
+    if (!(condition)) {          \
+        return __LINE__ % 250 + 1; \
+    }
+
+TEST(Fork, TheChildIsRefusedEverything) {
+    const Served served;
+    Client client = served.attach();
+    Slot held = client.get();
+    const mempool::Handle handle = held.handle();
+    EXPECT_EQ(in_child([&] {
+                  std::error_code error;
+                  MEMPOOL_CHECK(!client.get(error) && error == Errc::kForked);
+                  MEMPOOL_CHECK(!client.get_for(std::chrono::seconds{9}, error));
+                  MEMPOOL_CHECK(error == Errc::kForked);
+                  std::array<Slot, 3> some;
+                  MEMPOOL_CHECK(client.get_bulk(some) == 0);
+                  MEMPOOL_CHECK(!client.adopt(handle, error) && error == Errc::kForked);
+                  MEMPOOL_CHECK(client.put(handle) == Errc::kForked);
+                  held.set_tag(3);
+                  MEMPOOL_CHECK(held.offset() != 0);
+                  MEMPOOL_CHECK(!held.detach());
+                  MEMPOOL_CHECK(client.slot_size() == 128 && client.id() == 1);
+                  MEMPOOL_CHECK(client.pool() == served.pool.name());
+                  return 0;
+              }),
+              0);
+    EXPECT_TRUE(held);
+    EXPECT_EQ(served.pool.free_slots(), 63U);
+    EXPECT_FALSE(client.put(std::move(held)));
+}
+
+TEST(Fork, TheChildsDestructorsGiveNothingBack) {
+    const Served served;
+    std::optional<Client> client = served.attach();
+    std::optional<Slot> held = client->get();
+    EXPECT_EQ(in_child([&] {
+                  held.reset();
+                  client.reset();
+                  return 0;
+              }),
+              0);
+    EXPECT_EQ(served.pool.free_slots(), 63U);
+    EXPECT_EQ(served.pool.lanes_in_use(), 1U);
+    EXPECT_EQ(served.pool.pool().client(mempool::shm::ClientId{1}).state.load(),
+              mempool::shm::ClientState::kActive);
+    EXPECT_TRUE(client->get());
+    held.reset();
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+    EXPECT_EQ(served.daemon.seen(mempool::shm::RequestKind::kBye), 0U);
+}
+
+TEST(Fork, TheChildMayAttachAnewAndUseBothKindsOfThread) {
+    const Served served;
+    Client client = served.attach();
+    const Slot held = client.get();
+    EXPECT_EQ(in_child([&] {
+                  Client mine = served.attach();
+                  MEMPOOL_CHECK(mine.id() == 2);
+                  MEMPOOL_CHECK(mine.get());
+                  bool fine = false;
+                  std::thread([&] { fine = bool(mine.get()); }).join();
+                  MEMPOOL_CHECK(fine);
+                  MEMPOOL_CHECK(!client.get());
+                  // Moving over the inherited client only unmaps it.
+                  client = std::move(mine);
+                  MEMPOOL_CHECK(client.get());
+                  return 0;
+              }),
+              0);
+    EXPECT_TRUE(client.get());
+    EXPECT_EQ(served.pool.free_slots(), 63U);
+}
+
+TEST(Fork, AGrandchildIsRefusedToo) {
+    const Served served;
+    Client client = served.attach();
+    EXPECT_EQ(in_child([&] {
+                  Client mine = served.attach();
+                  MEMPOOL_CHECK(mine.get());
+                  MEMPOOL_CHECK(in_child([&] {
+                                    std::error_code error;
+                                    MEMPOOL_CHECK(!mine.get(error) && error == Errc::kForked);
+                                    MEMPOOL_CHECK(!client.get(error) && error == Errc::kForked);
+                                    return 0;
+                                }) == 0);
+                  MEMPOOL_CHECK(mine.get());
+                  return 0;
+              }),
+              0);
+}
+
+TEST(Fork, BesideThreadsThatKeepGettingAndAttaching) {
+    const Served served({.slots = 256, .client_count = 64});
+    Client client = served.attach();
+    std::atomic<bool> stop{false};
+    std::vector<std::thread> threads;
+    for (int k = 0; k < 2; ++k) {
+        threads.emplace_back([&] {
+            while (!stop.load()) {
+                EXPECT_TRUE(client.get());
+                std::thread([&] { EXPECT_TRUE(client.get()); }).join();
+            }
+        });
+    }
+    for (int round = 0; round < 50; ++round) {
+        EXPECT_EQ(in_child([&] {
+                      std::error_code error;
+                      MEMPOOL_CHECK(!client.get(error) && error == Errc::kForked);
+                      return 0;
+                  }),
+                  0);
+    }
+    stop.store(true);
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(served.pool.free_slots(), 256U);
+}
+
+TEST(Fork, TheChildMayExitWithAClientOfItsParent) {
+    const Served served;
+    const Client client = served.attach();
+    const pid_t child = ::fork();
+    if (child == 0) {
+        std::exit(0);  // NOLINT(concurrency-mt-unsafe): runs the destructors, which is the point
+    }
+    int status = -1;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    EXPECT_EQ(served.pool.pool().client(mempool::shm::ClientId{1}).state.load(),
+              mempool::shm::ClientState::kActive);
+}
+
+}  // namespace
+}  // namespace mempool_test

@@ -1,0 +1,234 @@
+// Inspector, find_pools() and Admin against a fake daemon.
+#include <algorithm>
+#include <chrono>
+
+#include "client/fixture.hpp"
+#include "mempool/inspect.hpp"
+#include "mempool/shm/create.hpp"
+
+namespace mempool_test {
+namespace {
+
+using mempool::Admin;
+using mempool::Client;
+using mempool::Inspector;
+using mempool::PoolStatus;
+using mempool::Slot;
+
+Inspector inspect(const Served& served) {
+    return Inspector::open(served.pool.name(), served.daemon.options());
+}
+
+TEST(Inspector, CountsEverySlotOnce) {
+    Served served({.slots = 64, .max_slots = 256});
+    served.pool.grow(32);
+    Client client = served.attach();
+    Client other = served.attach();
+    const Slot held = client.get();
+    const Slot second = other.get();
+    Slot passing = client.get();
+    EXPECT_TRUE(passing.detach());
+    const PoolStatus status = inspect(served).status();
+    EXPECT_EQ(status.pool, served.pool.name());
+    EXPECT_EQ(status.uuid, "12345678-0000-0000-0000-000000000000");
+    EXPECT_EQ(status.slot_size, 128U);
+    EXPECT_EQ(status.slots, 96U);
+    EXPECT_EQ(status.max_slots, 256U);
+    EXPECT_EQ(status.held, 2U);
+    EXPECT_EQ(status.detached, 1U);
+    EXPECT_GT(status.cached, 0U);
+    EXPECT_EQ(status.free + status.cached + status.held + status.detached, status.slots);
+    EXPECT_EQ(status.unknown, 0U);
+    EXPECT_EQ(status.segments, 2U);
+    EXPECT_EQ(status.clients, 2U);
+    EXPECT_EQ(status.max_clients, 7U);
+    EXPECT_EQ(status.lanes, 2U);
+    EXPECT_EQ(status.gets, 3U);
+    EXPECT_EQ(status.puts, 0U);
+    EXPECT_EQ(status.magazine_capacity, 4U);
+    EXPECT_FALSE(status.erase_on_put);
+}
+
+TEST(Inspector, CountsRefusedPutsAndFailedGets) {
+    const Served served({.slots = 4, .magazine_capacity = 4, .erase_on_put = true});
+    Client client = served.attach();
+    const std::vector<Slot> all = get_all(client);
+    EXPECT_TRUE(client.put(mempool::Handle(1, 1)));
+    const PoolStatus status = inspect(served).status();
+    EXPECT_EQ(status.exhausted, 1U);
+    EXPECT_EQ(status.refused, 1U);
+    EXPECT_TRUE(status.erase_on_put);
+}
+
+TEST(Inspector, ShowsClientsAndWhatTheyHave) {
+    const Served served;
+    Client client = served.attach();
+    const Slot one = client.get();
+    const Slot two = client.get();
+    const auto clients = inspect(served).clients();
+    ASSERT_EQ(clients.size(), 1U);
+    EXPECT_EQ(clients[0].id, client.id());
+    EXPECT_EQ(clients[0].pid, static_cast<std::uint32_t>(::getpid()));
+    EXPECT_EQ(clients[0].command, "fake");
+    EXPECT_EQ(clients[0].state, "active");
+    EXPECT_EQ(clients[0].held, 2U);
+    EXPECT_EQ(clients[0].cached, 2U);
+    EXPECT_EQ(clients[0].lanes, 1U);
+}
+
+TEST(Inspector, ShowsSegments) {
+    Served served({.slots = 10, .max_slots = 256});
+    served.pool.grow(32);
+    const auto segments = inspect(served).segments();
+    ASSERT_EQ(segments.size(), 2U);
+    EXPECT_EQ(segments[0].object, "mempool." + served.pool.name());
+    EXPECT_EQ(segments[1].object, "mempool." + served.pool.name() + ".1");
+    EXPECT_EQ(segments[1].slots, 32U);
+    EXPECT_EQ(segments[1].first_index % served.pool.pool().geometry().index_granule, 0U);
+    EXPECT_EQ(segments[1].file_bytes, 8192U);
+}
+
+TEST(Inspector, VisitsSlotsUntilItIsToldToStop) {
+    Served served({.slots = 10, .max_slots = 256});
+    served.pool.grow(6);
+    Client client = served.attach();
+    Slot held = client.get();
+    held.set_tag(42);
+    std::vector<mempool::SlotInfo> slots;
+    inspect(served).visit_slots([&](const mempool::SlotInfo& slot) {
+        slots.push_back(slot);
+        return true;
+    });
+    ASSERT_EQ(slots.size(), 16U);
+    const auto found = std::find_if(slots.begin(), slots.end(),
+                                    [&](const auto& s) { return s.state == "held"; });
+    ASSERT_NE(found, slots.end());
+    EXPECT_EQ(found->handle, held.handle().value());
+    EXPECT_EQ(found->offset, held.offset());
+    EXPECT_EQ(found->holder, client.id());
+    EXPECT_EQ(found->pid, static_cast<std::uint32_t>(::getpid()));
+    EXPECT_EQ(found->tag, 42U);
+    EXPECT_NE(found->since, 0U);
+    int visits = 0;
+    inspect(served).visit_slots([&](const mempool::SlotInfo&) { return ++visits < 3; });
+    EXPECT_EQ(visits, 3);
+}
+
+TEST(Inspector, FindsNothingWrongWithASoundPool) {
+    const Served served;
+    Client client = served.attach();
+    const Slot held = client.get();
+    const mempool::AuditReport report = inspect(served).audit();
+    EXPECT_EQ(report.slots, 64U);
+    EXPECT_GT(report.magazines, 0U);
+    EXPECT_THAT(report.findings, testing::IsEmpty());
+}
+
+TEST(Inspector, NamesWhatIsWrong) {
+    using mempool::shm::SlotIndex;
+    const Served served;
+    served.pool.pool().word(SlotIndex{3}).store(0xff);
+    const Inspector inspector = inspect(served);
+    const mempool::AuditReport report = inspector.audit();
+    std::vector<std::string> faults;
+    for (const auto& finding : report.findings) {
+        faults.push_back(finding.fault);
+        EXPECT_FALSE(finding.text.empty());
+    }
+    EXPECT_THAT(faults, testing::UnorderedElementsAre("slot-state", "magazine-item"));
+    EXPECT_EQ(inspector.status().unknown, 1U);
+}
+
+TEST(Inspector, RefusesATableThatWasOverwritten) {
+    const Served served;
+    const Inspector inspector = inspect(served);
+    served.pool.pool().segment(0).slot_count = ~0U;
+    expect_error(EPROTO, "segment table", [&] { static_cast<void>(inspector.status()); });
+    expect_error(EPROTO, "segment table", [&] { static_cast<void>(inspector.segments()); });
+    expect_error(EPROTO, "segment table", [&] { static_cast<void>(inspector.audit()); });
+}
+
+TEST(Inspector, NeedsNoDaemonWhereTheNameCanBeOpened) {
+    Served served;
+    served.daemon.stop();
+    EXPECT_EQ(inspect(served).status().slots, 64U);
+    EXPECT_EQ(served.daemon.seen(mempool::shm::RequestKind::kInspect), 0U);
+}
+
+TEST(Inspector, AsksTheDaemonForWhatHasNoName) {
+    Served served;
+    served.pool.hide();
+    EXPECT_EQ(inspect(served).status().slots, 64U);
+    EXPECT_EQ(served.daemon.seen(mempool::shm::RequestKind::kInspect), 1U);
+    served.daemon.stop();
+    expect_error(ENOENT, "does not exist", [&] { static_cast<void>(inspect(served)); });
+}
+
+TEST(Inspector, RefusesPoolsThatAreNotReadyOrBroken) {
+    const Served served;
+    expect_error(EINVAL, "name", [&] {
+        static_cast<void>(Inspector::open("../x", served.daemon.options()));
+    });
+    served.pool.pool().header().state.store(mempool::shm::PoolState::kCreating);
+    expect_error(EAGAIN, "being created", [&] { static_cast<void>(inspect(served)); });
+    served.pool.pool().header().magic = 5;
+    expect_error(EPROTO, "magic", [&] { static_cast<void>(inspect(served)); });
+    served.pool.pool().header().magic = mempool::shm::kMagic;
+    served.pool.pool().header().state.store(mempool::shm::PoolState::kReady);
+    served.pool.truncate(5000);
+    expect_error(EPROTO, "truncated", [&] { static_cast<void>(inspect(served)); });
+}
+
+TEST(FindPools, TellsServedFromPresent) {
+    FakePool served_pool;
+    FakePool hidden_pool;
+    FakePool stray_pool({.slots = 8, .max_slots = 100});
+    stray_pool.grow(8);
+    hidden_pool.hide();
+    const FakeDaemon daemon({&served_pool, &hidden_pool});
+    std::map<std::string, mempool::FoundPool> found;
+    for (const auto& pool : mempool::find_pools(daemon.options())) {
+        EXPECT_THAT(pool.name, testing::Not(testing::HasSubstr(".")));
+        found[pool.name] = pool;
+    }
+    EXPECT_TRUE(found[served_pool.name()].served && found[served_pool.name()].present);
+    EXPECT_TRUE(found[hidden_pool.name()].served && !found[hidden_pool.name()].present);
+    EXPECT_TRUE(!found[stray_pool.name()].served && found[stray_pool.name()].present);
+}
+
+TEST(FindPools, DoesWithoutADaemon) {
+    const FakePool pool;
+    const auto found = mempool::find_pools({.socket = "/nowhere/mempoold.sock"});
+    EXPECT_TRUE(std::any_of(found.begin(), found.end(), [&](const auto& p) {
+        return p.name == pool.name() && p.present && !p.served;
+    }));
+}
+
+TEST(Admin, PassesRequestsAndAnswersOn) {
+    Served served;
+    Admin admin = Admin::connect(served.daemon.options());
+    EXPECT_EQ(admin.daemon_version(), "mempoold 9.8.7, pid 4711");
+    EXPECT_EQ(admin.grow(served.pool.name(), 12), 12U);
+    const mempool::ReclaimReport plain = admin.reclaim(served.pool.name());
+    EXPECT_EQ(plain.slots, 5U);
+    EXPECT_EQ(plain.clients, 2U);
+    EXPECT_EQ(plain.detached, 0U);
+    EXPECT_EQ(admin.reclaim(served.pool.name(), std::chrono::seconds{3}).detached, 7U);
+    EXPECT_EQ(admin.reclaim(served.pool.name(), std::chrono::seconds{-3}).detached, 7U);
+    expect_error(ENOENT, "no such pool", [&] { admin.grow("none", 1); });
+    expect_error(EINVAL, "name", [&] { admin.grow("a/b", 1); });
+    // A refusal leaves the connection usable, a restart makes a new one.
+    EXPECT_EQ(admin.grow(served.pool.name(), 1), 1U);
+    served.daemon.stop();
+    expect_error(ENOENT, "not running", [&] { admin.grow(served.pool.name(), 1); });
+    served.daemon.start();
+    EXPECT_EQ(admin.grow(served.pool.name(), 1), 1U);
+}
+
+TEST(Admin, SaysThatNoDaemonRuns) {
+    expect_error(ENOENT, "mempoold is not running",
+                 [] { static_cast<void>(Admin::connect({.socket = "/nowhere/x.sock"})); });
+}
+
+}  // namespace
+}  // namespace mempool_test

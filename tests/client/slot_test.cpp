@@ -1,0 +1,313 @@
+// Getting and returning slots in one process.
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <set>
+#include <utility>
+
+#include "client/fixture.hpp"
+
+namespace mempool_test {
+namespace {
+
+using mempool::Client;
+using mempool::Errc;
+using mempool::Handle;
+using mempool::Slot;
+
+TEST(Slot, IsAlignedMemoryOfThePoolsSize) {
+    const Served served;
+    Client client = served.attach();
+    const Slot slot = client.get();
+    ASSERT_TRUE(slot);
+    EXPECT_EQ(slot.size(), 128U);
+    EXPECT_EQ(slot.span().size(), 128U);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(slot.data()) % 64, 0U);
+    EXPECT_EQ(client.base() + slot.offset(), slot.data());
+    EXPECT_TRUE(slot.handle());
+}
+
+TEST(Slot, IsEmptyWithoutOne) {
+    const Slot slot;
+    EXPECT_FALSE(slot);
+    EXPECT_EQ(slot.data(), nullptr);
+    EXPECT_EQ(slot.size(), 0U);
+    EXPECT_EQ(slot.offset(), 0U);
+    EXPECT_FALSE(slot.handle());
+}
+
+TEST(Slot, ReturnsToThePoolWhenItGoes) {
+    const Served served;
+    Client client = served.attach();
+    {
+        const Slot slot = client.get();
+        EXPECT_EQ(served.pool.free_slots(), 63U);
+    }
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+}
+
+TEST(Slot, MovesWithoutReturning) {
+    const Served served;
+    Client client = served.attach();
+    Slot first = client.get();
+    std::byte* data = first.data();
+    Slot second = std::move(first);
+    EXPECT_FALSE(first);  // NOLINT(bugprone-use-after-move): that is what is tested
+    EXPECT_EQ(second.data(), data);
+    Slot third = client.get();
+    third = std::move(second);
+    EXPECT_EQ(third.data(), data);
+    EXPECT_EQ(served.pool.free_slots(), 63U);
+    Slot& same = third;
+    third = std::move(same);
+    EXPECT_EQ(third.data(), data);
+    third.reset();
+    third.reset();
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+}
+
+TEST(Client, GetsEverySlotOnceAndThenSaysExhausted) {
+    const Served served;
+    Client client = served.attach();
+    std::vector<Slot> slots = get_all(client);
+    EXPECT_EQ(slots.size(), 64U);
+    std::set<std::byte*> places;
+    for (const Slot& slot : slots) {
+        std::memset(slot.data(), 0xab, slot.size());
+        places.insert(slot.data());
+    }
+    EXPECT_EQ(places.size(), 64U);
+    std::error_code error;
+    EXPECT_FALSE(client.get(error));
+    EXPECT_EQ(error, Errc::kExhausted);
+    slots.clear();
+    EXPECT_TRUE(client.get(error));
+    EXPECT_FALSE(error);
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+}
+
+TEST(Client, SaysWhatWasWrongWithAPut) {
+    const Served served;
+    Client client = served.attach();
+    EXPECT_EQ(client.put(Slot{}), Errc::kEmptySlot);
+    Slot slot = client.get();
+    const Handle handle = slot.handle();
+    EXPECT_FALSE(client.put(std::move(slot)));
+    EXPECT_FALSE(slot);  // NOLINT(bugprone-use-after-move): put() empties it
+    EXPECT_EQ(client.put(handle), Errc::kStale);
+    EXPECT_EQ(client.put(Handle{}), Errc::kNoSuchSlot);
+    EXPECT_EQ(client.put(Handle(64, 1)), Errc::kNoSuchSlot);
+    EXPECT_EQ(client.put(Handle(~std::uint64_t{0})), Errc::kNoSuchSlot);
+    EXPECT_EQ(client.put(Handle(handle.index(), handle.generation() + 1)), Errc::kStale);
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+}
+
+TEST(Client, RefusesAHandleOfAnotherPool) {
+    const Served served;
+    const Served other;
+    Client client = served.attach();
+    Client stranger = other.attach();
+    const Slot mine = client.get();
+    Slot theirs = stranger.get();
+    // Both fake pools count from the same generation; let one go on.
+    for (int k = 0; k < 3; ++k) {
+        theirs.reset();
+        theirs = stranger.get();
+    }
+    EXPECT_EQ(client.put(theirs.handle()), Errc::kStale);
+}
+
+TEST(Client, ASecondPutOfACopiedHandleHarmsNobody) {
+    const Served served;
+    Client client = served.attach();
+    Slot slot = client.get();
+    const Handle handle = slot.handle();
+    slot.reset();
+    const Slot next = client.get();  // most likely the same slot, with a later generation
+    EXPECT_EQ(client.put(handle), Errc::kStale);
+    EXPECT_EQ(served.pool.free_slots(), 63U);
+}
+
+TEST(Client, ReturnsASlotToThePoolItCameFrom) {
+    const Served served;
+    const Served other;
+    Client client = served.attach();
+    Client stranger = other.attach();
+    Slot slot = stranger.get();
+    EXPECT_FALSE(client.put(std::move(slot)));
+    EXPECT_EQ(other.pool.free_slots(), 64U);
+}
+
+TEST(Client, ReleaseForgetsTheSlotAndAPutByHandleReturnsIt) {
+    const Served served;
+    Client client = served.attach();
+    Slot slot = client.get();
+    const Handle handle = slot.release();
+    EXPECT_FALSE(slot);
+    EXPECT_EQ(served.pool.free_slots(), 63U);
+    EXPECT_FALSE(client.put(handle));
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+}
+
+TEST(Bulk, FillsFromTheFrontAndReturnsAll) {
+    const Served served;
+    Client client = served.attach();
+    std::array<Slot, 40> some;
+    EXPECT_EQ(client.get_bulk(some), 40U);
+    std::array<Slot, 40> rest;
+    EXPECT_EQ(client.get_bulk(rest), 24U);
+    EXPECT_TRUE(rest[23]);
+    EXPECT_FALSE(rest[24]);
+    EXPECT_EQ(client.put_bulk(some), 40U);
+    EXPECT_EQ(client.put_bulk(rest), 24U);
+    EXPECT_EQ(client.put_bulk(rest), 0U);
+    EXPECT_TRUE(std::none_of(some.begin(), some.end(), [](const Slot& s) { return bool(s); }));
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+}
+
+TEST(Bulk, ReturnsWhatTheSpanHeldFirst) {
+    const Served served;
+    Client client = served.attach();
+    std::array<Slot, 64> slots;
+    EXPECT_EQ(client.get_bulk(slots), 64U);
+    EXPECT_EQ(client.get_bulk(slots), 64U);
+    EXPECT_EQ(served.pool.free_slots(), 0U);
+    EXPECT_EQ(client.get_bulk({}), 0U);
+}
+
+TEST(Bulk, CountsOnlyThePutsThatWereAccepted) {
+    const Served served;
+    Client client = served.attach();
+    std::array<Slot, 4> slots;
+    ASSERT_EQ(client.get_bulk(slots), 4U);
+    ASSERT_FALSE(client.put(slots[2].handle()));
+    EXPECT_EQ(client.put_bulk(slots), 3U);
+}
+
+TEST(EraseOnPut, ZeroesASlotBeforeItsNextHolderGetsIt) {
+    const Served served({.slots = 1, .magazine_capacity = 1, .erase_on_put = true});
+    Client client = served.attach();
+    Slot slot = client.get();
+    ASSERT_TRUE(slot);
+    std::memset(slot.data(), 0x5a, slot.size());
+    slot.reset();
+    slot = client.get();
+    ASSERT_TRUE(slot);
+    EXPECT_TRUE(std::all_of(slot.span().begin(), slot.span().end(),
+                            [](std::byte b) { return b == std::byte{0}; }));
+}
+
+TEST(EraseOnPut, LeavesTheNextHoldersBytesAloneAtAStalePut) {
+    const Served served({.slots = 1, .magazine_capacity = 1, .erase_on_put = true});
+    Client client = served.attach();
+    Slot slot = client.get();
+    const Handle old = slot.handle();
+    slot.reset();
+    slot = client.get();
+    ASSERT_TRUE(slot);
+    std::memset(slot.data(), 0x5a, slot.size());
+    EXPECT_EQ(client.put(old), Errc::kStale);
+    EXPECT_EQ(client.put(Handle(~std::uint64_t{0})), Errc::kNoSuchSlot);
+    EXPECT_EQ(slot.data()[0], std::byte{0x5a});
+}
+
+TEST(Tag, StaysWithTheSlotUntilItIsReturned) {
+    const Served served;
+    Client client = served.attach();
+    Slot slot = client.get();
+    const mempool::shm::SlotIndex index{slot.handle().index()};
+    slot.set_tag(99);
+    EXPECT_EQ(served.pool.pool().tag(index).load(), 99U);
+    slot.reset();
+    EXPECT_EQ(served.pool.pool().tag(index).load(), 0U);
+    Slot{}.set_tag(1);
+}
+
+TEST(Handoff, ADetachedSlotIsAdoptedByAnotherClient) {
+    const Served served;
+    Client sender = served.attach();
+    Client receiver = served.attach();
+    Slot slot = sender.get();
+    std::memcpy(slot.data(), "hello", 6);
+    const std::uint64_t offset = slot.offset();
+    const Handle handle = slot.detach();
+    EXPECT_FALSE(slot);
+    ASSERT_TRUE(handle);
+    std::error_code error;
+    Slot received = receiver.adopt(Handle(handle.value()), error);
+    ASSERT_TRUE(received) << error.message();
+    EXPECT_EQ(received.offset(), offset);
+    EXPECT_STREQ(reinterpret_cast<const char*>(received.data()), "hello");
+    received.reset();
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+}
+
+TEST(Handoff, ASlotStillHeldIsAdoptedAwayFromItsHolder) {
+    const Served served;
+    Client sender = served.attach();
+    Client receiver = served.attach();
+    Slot slot = sender.get();
+    const Handle handle = slot.release();
+    const Slot received = receiver.adopt(handle);
+    EXPECT_TRUE(received);
+    EXPECT_EQ(served.pool.free_slots(), 63U);
+}
+
+TEST(Handoff, AStaleHandleIsNotAdopted) {
+    const Served served;
+    Client client = served.attach();
+    Slot slot = client.get();
+    const Handle handle = slot.handle();
+    slot.reset();
+    std::error_code error;
+    EXPECT_FALSE(client.adopt(handle, error));
+    EXPECT_EQ(error, Errc::kStale);
+    EXPECT_FALSE(client.adopt(Handle(12345, 1), error));
+    EXPECT_EQ(error, Errc::kNoSuchSlot);
+    EXPECT_FALSE(client.adopt(Handle{}));
+}
+
+TEST(Handoff, DetachOfASlotThatWasTakenAwayGivesNoHandle) {
+    const Served served;
+    Client sender = served.attach();
+    Client receiver = served.attach();
+    Slot slot = sender.get();
+    Slot taken = receiver.adopt(slot.handle());
+    ASSERT_TRUE(taken);
+    EXPECT_FALSE(slot.detach());
+    EXPECT_FALSE(Slot{}.detach());
+}
+
+TEST(Handoff, ADetachedSlotCanBeReturnedByItsHandle) {
+    const Served served;
+    Client sender = served.attach();
+    Client receiver = served.attach();
+    const Handle handle = sender.get().detach();
+    EXPECT_FALSE(receiver.put(handle));
+    EXPECT_EQ(receiver.put(handle), Errc::kStale);
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+}
+
+TEST(Handoff, ADetachedSlotOutlivesItsClient) {
+    const Served served;
+    Handle handle;
+    {
+        Client sender = served.attach();
+        handle = sender.get().detach();
+    }
+    Client receiver = served.attach();
+    EXPECT_TRUE(receiver.adopt(handle));
+}
+
+TEST(Errors, HaveMessagesThatSayWhatToDo) {
+    for (int value = 1; value <= static_cast<int>(Errc::kPoolDamaged); ++value) {
+        const std::error_code code = static_cast<Errc>(value);
+        EXPECT_STREQ(code.category().name(), "mempool");
+        EXPECT_THAT(code.message(), testing::Not(testing::HasSubstr("unknown")));
+    }
+    EXPECT_THAT(mempool::error_category().message(1000), testing::HasSubstr("unknown"));
+    EXPECT_EQ(mempool::error_category().message(0), "success");
+}
+
+}  // namespace
+}  // namespace mempool_test

@@ -1,0 +1,222 @@
+// The daemon killed after every instruction of its own work, reclaim and growth, and a new one
+// that takes over: nothing is lost, nothing is doubled, nothing appears from nowhere.
+//
+// What a SIGKILL leaves is the shared memory as it stands. So the child is stepped through once,
+// and each time an instruction has changed that memory, a copy of it is what the next daemon finds;
+// the child goes on with the original. A death between two changes leaves what the former left.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "crash/scenario.hpp"
+#include "crash/stepper.hpp"
+
+namespace mempool::test {
+namespace {
+
+using shm::ClientId;
+using shm::Depot;
+using shm::LaneId;
+using shm::SlotIndex;
+using shm::Taken;
+using shm::test::get_all;
+
+class KillDaemon : public testing::Test {
+protected:
+    void SetUp() override {
+        if (!can_trace()) {
+            GTEST_SKIP() << "ptrace is not permitted here";
+        }
+    }
+
+    // Runs `work` in the child and `check` on what each change of the memory leaves behind.
+    static void for_each_death(World& world, const std::function<int()>& work,
+                               const std::function<std::string()>& check) {
+        std::byte* now = world.pool().base();
+        const std::size_t bytes = world.test.metadata_bytes();
+        std::vector<std::byte> before(now, now + bytes);
+        std::uint64_t deaths = 0;
+        Stepper child(work);
+        for (bool on = true; on;) {
+            on = child.step();
+            if (on && std::memcmp(before.data(), now, bytes) == 0) {
+                continue;
+            }
+            std::memcpy(before.data(), now, bytes);
+            ASSERT_EQ(check(), "") << "killed after " << child.steps() << " instructions";
+            std::memcpy(now, before.data(), bytes);
+            ++deaths;
+        }
+        EXPECT_EQ(child.finish(), 0);
+        EXPECT_GT(deaths, 10U);
+    }
+};
+
+bool victim_only(ClientId c) { return c == kVictim; }
+bool victim_or_daemon(ClientId c) { return c == kVictim || c == shm::kDaemonClient; }
+
+// A daemon starts: whoever is dead is reclaimed, the former daemon with it. Then all is there.
+std::string fault_after_restart(World& world, std::uint64_t still_out) {
+    reclaim(world.pool(), victim_or_daemon, nullptr);
+    const shm::Reclaimed again = reclaim(world.pool(), victim_or_daemon, nullptr);
+    if (again.slots + again.magazines + again.lanes + again.hints != 0) {
+        return "a second reclaim found more";
+    }
+    return fault_at_rest(world.test, still_out, raw(kChecker));
+}
+
+constexpr shm::test::PoolOptions kSmall{.slot_size = 65536, .slots = 12, .capacity = 2};
+
+// Two clients; the victim died with slots in its hands, in its lane, and in the middle of an
+// exchange of magazines.
+void prepare_death(World& world) {
+    world.open_both();
+    world.victim_holds = get_all(*world.victim, world.test.limit(), 5);
+    world.other_holds = get_all(*world.other, world.test.limit(), 2);
+    Depot depot(world.pool());
+    (void)depot.claim_full(LaneId{2});
+    world.pool().client(kVictim).state.store(shm::ClientState::kDead);
+}
+
+TEST_F(KillDaemon, InReclaimLosesNothing) {
+    World world(kSmall);
+    prepare_death(world);
+    for_each_death(
+        world,
+        [&] {
+            reclaim(world.pool(), victim_only, nullptr);
+            return 0;
+        },
+        [&] { return fault_after_restart(world, 2); });
+}
+
+TEST_F(KillDaemon, InReclaimThatErasesLosesNothing) {
+    World world(kSmall);
+    prepare_death(world);
+    for_each_death(
+        world,
+        [&] {
+            reclaim(world.pool(), victim_only, [](SlotIndex) {});
+            return 0;
+        },
+        [&] { return fault_after_restart(world, 2); });
+}
+
+TEST_F(KillDaemon, InReclaimAfterARestartLosesNothing) {
+    World world(kSmall);
+    prepare_death(world);
+    // The former daemon died as well, with slots in its hands and in its lane.
+    shm::Lane daemon = world.test.open(shm::kDaemonLane, shm::kDaemonClient);
+    ASSERT_EQ(get_all(daemon, world.test.limit(), 1).size(), 1U);
+    for_each_death(
+        world,
+        [&] {
+            reclaim(world.pool(), victim_or_daemon, nullptr);
+            return 0;
+        },
+        [&] { return fault_after_restart(world, 2); });
+}
+
+TEST_F(KillDaemon, InReclaimOfDetachedSlotsLosesNothing) {
+    World world(kSmall);
+    prepare_death(world);
+    for (const Taken& t : world.victim_holds) {
+        ASSERT_EQ(world.victim->detach(t, world.test.limit()), shm::PutResult::kOk);
+    }
+    for_each_death(
+        world,
+        [&] {
+            reclaim_detached(world.pool(), ~0U, [](SlotIndex) {});
+            return 0;
+        },
+        [&] {
+            reclaim(world.pool(), victim_or_daemon, nullptr);
+            reclaim_detached(world.pool(), ~0U, nullptr);
+            return fault_after_restart(world, 2);
+        });
+}
+
+TEST_F(KillDaemon, InRehintLosesNothing) {
+    World world(kSmall);
+    prepare_death(world);
+    // No hint is left at all.
+    const shm::Geometry& g = world.pool().geometry();
+    std::memset(world.pool().base() + g.full_ring_offset, 0, std::size_t{g.ring_capacity} * 8);
+    std::memset(world.pool().base() + g.empty_ring_offset, 0, std::size_t{g.ring_capacity} * 8);
+    for (shm::RingState* ring : {&world.pool().live().full, &world.pool().live().empty}) {
+        ring->head.store(0);
+        ring->tail.store(0);
+    }
+    for_each_death(
+        world,
+        [&] {
+            rehint(world.pool());
+            return 0;
+        },
+        [&] { return fault_after_restart(world, 2); });
+}
+
+// Slots of 16 KiB: four indices begin a page together, so that a segment of five leaves a gap.
+constexpr shm::test::PoolOptions kGrowing{
+    .slot_size = 16384, .slots = 9, .max_slots = 100, .capacity = 4};
+
+TEST_F(KillDaemon, InGrowthLosesNothingAndAddsNothing) {
+    World world(kGrowing);
+    world.open_both();
+    ASSERT_EQ(world.pool().geometry().index_granule, 4U);
+    for_each_death(
+        world,
+        [&] {
+            world.test.grow(11);
+            return 0;
+        },
+        [&] {
+            // The next daemon may grow by another number, and by another once more.
+            const bool announced = world.pool().segment_count() == 2;
+            if (!announced) {
+                world.test.grow(5);
+            }
+            world.test.grow(6);
+            // All magazines pass through a dead client's hands, so that reclaim looks into each.
+            Depot depot(world.pool());
+            while (depot.claim_full(LaneId{2}) != shm::kNoMagazine ||
+                   depot.claim_room(LaneId{2}) != shm::kNoMagazine) {
+            }
+            const std::string fault = fault_after_restart(world, 0);
+            const std::uint64_t slots = take_census(world.pool()).free;
+            return fault + (slots == (announced ? 26U : 20U) ? "" : " slots from nowhere");
+        });
+}
+
+// The daemon goes on step by step while a client works beside it: neither waits for the other.
+TEST_F(KillDaemon, StoppedInReclaimHoldsUpNobody) {
+    for (const std::uint64_t stride : {13U, 101U}) {
+        World world(kSmall);
+        prepare_death(world);
+        Stepper daemon([&] {
+            reclaim(world.pool(), victim_only, [](SlotIndex) {});
+            return 0;
+        });
+        std::vector<Taken>& held = world.other_holds;
+        for (std::uint64_t round = 0; daemon.step(stride); ++round) {
+            Taken t;
+            if (round % 5 < 3 && world.other->get(world.test.limit(), t) == shm::GetResult::kOk) {
+                held.push_back(t);
+            } else if (!held.empty()) {
+                ASSERT_EQ(world.other->put(held.back(), world.test.limit()), shm::PutResult::kOk);
+                held.pop_back();
+            }
+        }
+        EXPECT_EQ(daemon.finish(), 0);
+        world.pool().client(kVictim).state.store(shm::ClientState::kFree);
+        const std::size_t out = held.size();
+        world.other->close();
+        ASSERT_EQ(fault_after_restart(world, out), "");
+    }
+}
+
+}  // namespace
+}  // namespace mempool::test

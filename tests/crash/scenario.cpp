@@ -1,0 +1,204 @@
+#include "crash/scenario.hpp"
+
+#include <utility>
+
+namespace mempool::test {
+
+namespace {
+
+using shm::Depot;
+using shm::GetResult;
+using shm::LaneId;
+using shm::MagazineId;
+using shm::PutResult;
+using shm::Taken;
+using shm::test::get_all;
+
+// Two slots a magazine, so that every exchange is at hand. Large slots keep the metadata small,
+// and it is compared after every instruction; nobody touches the slots.
+constexpr shm::test::PoolOptions kSmall{.slot_size = 65536, .slots = 12, .capacity = 2};
+
+int get_one(World& w) {
+    Taken t;
+    return w.victim->get(w.test.limit(), t) == GetResult::kOk ? 0 : kNothingLeft;
+}
+
+int put_one(World& w) {
+    return w.victim->put(w.victim_holds.back(), w.test.limit()) == PutResult::kOk ? 0 : 2;
+}
+
+void take(World& w, std::size_t victim, std::size_t other) {
+    w.victim_holds = get_all(*w.victim, w.test.limit(), victim);
+    w.other_holds = get_all(*w.other, w.test.limit(), other);
+}
+
+void give_back(World& w, std::size_t count) {
+    for (; count > 0; --count) {
+        put_one(w);
+        w.victim_holds.pop_back();
+    }
+}
+
+void some_cached(World& w) {
+    w.open_both();
+    take(w, 1, 1);
+}
+// Both magazines of the victim are empty, so a get goes to the depot.
+void both_empty(World& w) {
+    w.open_both();
+    take(w, 4, 1);
+}
+void loaded_empty_previous_not(World& w) {
+    w.open_both();
+    take(w, 4, 1);
+    give_back(w, 3);  // 1 in one, 2 in the other
+    Taken t;
+    (void)w.victim->get(w.test.limit(), t);
+    w.victim_holds.push_back(t);
+}
+void depot_empty(World& w) {
+    w.open_both();
+    take(w, 4, 8);
+}
+// Both magazines of the victim are full, so a put goes to the depot for room.
+void both_full(World& w) {
+    w.open_both();
+    take(w, 6, 2);
+    give_back(w, 4);
+}
+// As both_full, and no magazine is empty: the other lanes have three each, which are as many as
+// there are without those for the slots, and what is in the depot has one slot each.
+constexpr shm::test::PoolOptions kNoneEmpty{.slot_size = 65536, .slots = 16, .capacity = 2};
+
+void both_full_none_empty(World& w) {
+    w.open_both();
+    take(w, 6, 10);
+    give_back(w, 4);
+    Depot depot(w.pool());
+    for (std::uint32_t l = 4; l < w.pool().geometry().lane_count; ++l) {
+        (void)try_claim_lane(w.pool(), LaneId{l}, kOther);
+    }
+    std::vector<MagazineId> empty;
+    for (MagazineId m = depot.claim_room(LaneId{4}); m != shm::kNoMagazine;
+         m = depot.claim_room(LaneId{4})) {
+        empty.push_back(m);
+    }
+    for (; !w.other_holds.empty(); w.other_holds.pop_back(), empty.pop_back()) {
+        const Taken t = w.other_holds.back();
+        shm::Pool::items(w.pool().magazine(empty.back()))[0].store(raw(t.index));
+        w.pool().word(t.index).store(shm::SlotWord::free(t.generation, empty.back()).bits);
+        w.pool().magazine(empty.back()).count.store(1);
+        depot.give(empty.back());
+    }
+}
+void waited_for(World& w) {
+    w.open_both();
+    take(w, 4, 8);
+    w.pool().live().waiters.store(1);
+}
+void other_holds_two(World& w) {
+    w.open_both();
+    take(w, 2, 2);
+}
+void other_detached_one(World& w) {
+    other_holds_two(w);
+    (void)w.other->detach(w.other_holds.back(), w.test.limit());
+    w.victim_holds = {w.other_holds.back()};
+    w.other_holds.pop_back();
+}
+void without_lane(World& w) {
+    w.test.attach(kVictim);
+    w.other.emplace(w.test.open(LaneId{3}, kOther));
+}
+void lane_claimed(World& w) {
+    without_lane(w);
+    (void)try_claim_lane(w.pool(), LaneId{2}, kVictim);
+    w.victim.emplace(w.pool(), LaneId{2}, kVictim);
+}
+
+int adopt_from_other(World& w) {
+    const Taken t = w.other_holds.back();
+    return w.victim->adopt(t, w.test.limit()) == PutResult::kOk ? 0 : 2;
+}
+int adopt_detached(World& w) {
+    return w.victim->adopt(w.victim_holds.back(), w.test.limit()) == PutResult::kOk ? 0 : 2;
+}
+int detach_one(World& w) {
+    return w.victim->detach(w.victim_holds.back(), w.test.limit()) == PutResult::kOk ? 0 : 2;
+}
+int put_private(World& w) {
+    return w.victim->put_private(w.victim_holds.back()) == PutResult::kOk ? 0 : 2;
+}
+int put_twice(World& w) {
+    (void)w.victim->put(w.victim_holds.back(), w.test.limit());
+    return w.victim->put(w.victim_holds.back(), w.test.limit()) == PutResult::kStale ? 0 : 2;
+}
+int put_for_other(World& w) {
+    return w.victim->put(w.other_holds.back(), w.test.limit()) == PutResult::kOk ? 0 : 2;
+}
+int claim_lane(World& w) { return try_claim_lane(w.pool(), LaneId{2}, kVictim) ? 0 : 2; }
+int open_lane(World& w) { return w.victim->open() ? 0 : 2; }
+int close_lane(World& w) {
+    w.victim->close();
+    free_lane(w.pool(), LaneId{2});
+    return 0;
+}
+int share(World& w) {
+    w.victim->share();
+    return 0;
+}
+
+}  // namespace
+
+const std::vector<Scenario>& scenarios() {
+    static const std::vector<Scenario> kAll = {
+        {"GetFromLane", kSmall, some_cached, get_one},
+        {"GetFromPrevious", kSmall, loaded_empty_previous_not, get_one},
+        {"GetFromDepot", kSmall, both_empty, get_one, true},
+        {"GetFromNothing", kSmall, depot_empty, get_one},
+        {"Put", kSmall, some_cached, put_one},
+        {"PutPrivate", kSmall, some_cached, put_private},
+        {"PutTwice", kSmall, some_cached, put_twice},
+        {"PutOfAnothers", kSmall, other_holds_two, put_for_other},
+        {"PutThatNeedsRoom", kSmall, both_full, put_one, true},
+        {"PutPrivateThatNeedsRoom", kSmall, both_full, put_private, true},
+        {"PutThatFindsNoneEmpty", kNoneEmpty, both_full_none_empty, put_one, true},
+        {"PutThatShares", kSmall, waited_for, put_one, true},
+        {"Share", kSmall, some_cached, share, true},
+        {"Adopt", kSmall, other_holds_two, adopt_from_other},
+        {"AdoptDetached", kSmall, other_detached_one, adopt_detached},
+        {"Detach", kSmall, some_cached, detach_one},
+        {"ClaimLane", kSmall, without_lane, claim_lane},
+        {"OpenLane", kSmall, lane_claimed, open_lane},
+        {"CloseLane", kSmall, some_cached, close_lane, true},
+    };
+    return kAll;
+}
+
+std::string fault_after_death(World& world) {
+    const shm::Census before = take_census(world.pool());
+    const auto of_the_living = before.held_by[raw(kOther)];
+    world.test.bury(kVictim);
+    const shm::Census after = take_census(world.pool());
+    if (after.held_by[raw(kVictim)] != 0 || after.held_by[raw(kOther)] != of_the_living ||
+        after.detached != before.detached) {
+        return "reclaim took from the living, or left something to the dead";
+    }
+    const shm::Reclaimed again = world.test.bury(kVictim);
+    if (again.slots + again.magazines + again.lanes + again.hints != 0) {
+        return "a second reclaim found more";
+    }
+    // The other goes on as if nothing had happened: returns what it holds, and leaves.
+    for (const Taken& t : world.other_holds) {
+        const shm::SlotWord word{world.pool().word(t.index).load()};
+        const bool still = word.is_held_by(kOther) && word.generation() == t.generation;
+        if ((world.other->put(t, world.test.limit()) == PutResult::kOk) != still) {
+            return "the living could not return its slot";
+        }
+    }
+    world.other->close();
+    world.test.bury(kOther);
+    return fault_at_rest(world.test, after.detached, raw(kChecker));
+}
+
+}  // namespace mempool::test

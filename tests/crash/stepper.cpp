@@ -1,0 +1,120 @@
+#include "crash/stepper.hpp"
+
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <stdexcept>
+#include <string>
+
+namespace mempool::test {
+
+namespace {
+
+// Stops the child with si_code SI_KERNEL, which tells it from a single step.
+inline void breakpoint() { asm volatile("int3" ::: "memory"); }
+
+constexpr int kCannotTrace = 125;
+
+}  // namespace
+
+Stepper::Stepper(const std::function<int()>& operation) {
+    pid_ = ::fork();
+    if (pid_ < 0) {
+        throw std::runtime_error("fork failed");
+    }
+    if (pid_ == 0) {
+        if (::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) {
+            ::_exit(kCannotTrace);
+        }
+        breakpoint();
+        const int result = operation();
+        breakpoint();
+        ::_exit(result);
+    }
+    const int status = wait();
+    if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP) {
+        throw std::runtime_error("the child cannot be traced (ptrace refused?)");
+    }
+    ::ptrace(PTRACE_SETOPTIONS, pid_, nullptr, PTRACE_O_EXITKILL);
+}
+
+Stepper::~Stepper() { kill(); }
+
+bool Stepper::step() {
+    if (over_) {
+        return false;
+    }
+    if (::ptrace(PTRACE_SINGLESTEP, pid_, nullptr, nullptr) != 0) {
+        throw std::runtime_error("the child vanished");
+    }
+    const int status = wait();
+    if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP) {
+        throw std::runtime_error("the operation crashed after " + std::to_string(steps_) +
+                                 " instructions, signal " +
+                                 std::to_string(WIFSTOPPED(status) ? WSTOPSIG(status) : 0));
+    }
+    siginfo_t info{};
+    ::ptrace(PTRACE_GETSIGINFO, pid_, nullptr, &info);
+    over_ = info.si_code == SI_KERNEL;
+    steps_ += over_ ? 0 : 1;
+    return !over_;
+}
+
+bool Stepper::step(std::uint64_t count) {
+    while (count > 0 && step()) {
+        --count;
+    }
+    return !over_;
+}
+
+void Stepper::kill() {
+    if (pid_ > 0) {
+        ::kill(pid_, SIGKILL);
+        int status = 0;
+        do {
+            status = wait();
+        } while (pid_ > 0 && !WIFSIGNALED(status) && !WIFEXITED(status));
+    }
+}
+
+int Stepper::finish() {
+    int status = 0;
+    do {
+        // The closing breakpoint is passed over like any stop.
+        if (::ptrace(PTRACE_CONT, pid_, nullptr, nullptr) != 0) {
+            return -1;
+        }
+        status = wait();
+    } while (WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
+    if (WIFSTOPPED(status)) {
+        kill();
+        return -1;
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+int Stepper::wait() {
+    int status = 0;
+    pid_t got = 0;
+    do {
+        got = ::waitpid(pid_, &status, __WALL);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0 || WIFEXITED(status) || WIFSIGNALED(status)) {
+        pid_ = -1;
+    }
+    return status;
+}
+
+bool can_trace() {
+    try {
+        Stepper probe([] { return 0; });
+        return probe.finish() == 0;
+    } catch (const std::runtime_error&) {
+        return false;
+    }
+}
+
+}  // namespace mempool::test

@@ -1,0 +1,47 @@
+// A forked child that does one operation, an instruction at a time.
+//
+// Used by the crash tests: the parent stops the child after any instruction, looks at the memory
+// they share, kills it there or lets it go on. Needs ptrace and an x86-64 CPU.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+
+namespace mempool::test {
+
+/// Owns the child: kills and reaps it when it goes. Throws std::runtime_error if tracing fails.
+class Stepper {
+public:
+    /// Forks. The child runs `operation`, whose result becomes its exit status, and is stopped
+    /// before the first instruction of it.
+    explicit Stepper(const std::function<int()>& operation);
+    Stepper(const Stepper&) = delete;
+    Stepper& operator=(const Stepper&) = delete;
+    ~Stepper();
+
+    /// Lets the child do one instruction; false if the operation is over.
+    bool step();
+    /// Steps `count` times or to the end; whether the operation goes on.
+    bool step(std::uint64_t count);
+    /// SIGKILLs the child where it stands.
+    void kill();
+    /// Lets the child run to its end; its exit status, or -1 if it did not exit by itself.
+    int finish();
+
+    /// Instructions done so far.
+    [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
+
+private:
+    int wait();
+
+    pid_t pid_ = -1;
+    std::uint64_t steps_ = 0;
+    bool over_ = false;
+};
+
+/// Whether this machine lets a process trace its children.
+[[nodiscard]] bool can_trace();
+
+}  // namespace mempool::test

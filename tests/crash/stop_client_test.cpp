@@ -1,0 +1,126 @@
+// A client stopped after every instruction of every operation: the others get and return all slots
+// but those in its hands, nobody hangs, nothing is mended that isn't broken; then it goes on.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "crash/scenario.hpp"
+#include "crash/stepper.hpp"
+
+namespace mempool::test {
+namespace {
+
+using shm::Fault;
+using shm::MagazineId;
+using shm::MagazineState;
+using shm::MagazineWord;
+using shm::PutResult;
+using shm::SlotIndex;
+using shm::SlotWord;
+using shm::Taken;
+using shm::test::get_all;
+
+// Slots that anybody can get: free in a magazine that is FULL and has a hint.
+std::size_t within_reach(const shm::Pool& pool) {
+    const shm::Ring ring = shm::Depot(pool).full_ring();
+    std::vector<bool> hinted(pool.geometry().magazine_count);
+    for (std::uint32_t k = 0; k < ring.capacity(); ++k) {
+        hinted[raw(ring.cell(k))] = true;
+    }
+    std::size_t count = 0;
+    for (std::uint32_t i = 0; i < pool.index_limit(); ++i) {
+        const SlotWord word{pool.word(SlotIndex{i}).load()};
+        const MagazineId m = word.magazine();
+        count += word.state() == shm::SlotState::kFree && hinted[raw(m)] &&
+                         MagazineWord{pool.magazine(m).word.load()}.state() == MagazineState::kFull
+                     ? 1U
+                     : 0U;
+    }
+    return count;
+}
+
+// What the other client does while the victim stands still. Empty, or what went wrong.
+std::string work_beside(World& w, bool gives, std::vector<Taken>& got) {
+    const shm::Pool& pool = w.pool();
+    for (const shm::Finding& f : audit(pool, 0).findings) {
+        if (f.fault != Fault::kMagazineHint || !gives) {
+            return "audit: " + shm::test::text_of({f});
+        }
+    }
+    const std::size_t own = take_census(pool).held_by[raw(kOther)];
+    const std::size_t most = w.test.slots() + 1;
+    w.other->close();
+    const std::size_t expected = within_reach(pool);
+    if (!w.other->open()) {
+        return "no magazines for the other's lane";
+    }
+    got = get_all(*w.other, w.test.limit(), most);
+    if (got.size() != expected) {
+        return std::to_string(got.size()) + " got, " + std::to_string(expected) + " in reach";
+    }
+    rehint(pool);  // as the daemon does, now and then
+    for (const Taken& t : get_all(*w.other, w.test.limit(), most)) {
+        got.push_back(t);
+    }
+    if (take_census(pool).held_by[raw(kOther)] != own + got.size()) {
+        return "the other holds more or less than it got";
+    }
+    const auto findings = audit(pool, 0).findings;
+    return findings.empty() ? "" : "audit: " + shm::test::text_of(findings);
+}
+
+std::string put_all(World& w, const std::vector<Taken>& taken) {
+    for (const Taken& t : taken) {
+        if (w.other->put(t, w.test.limit()) != PutResult::kOk) {
+            return "the other could not return slot " + std::to_string(raw(t.index));
+        }
+    }
+    return "";
+}
+
+class StopClient : public testing::TestWithParam<Scenario> {
+protected:
+    void SetUp() override {
+        if (!can_trace()) {
+            GTEST_SKIP() << "ptrace is not permitted here";
+        }
+    }
+
+    // Stops after each `stride`th instruction in turn, in a pool made anew. The other returns what
+    // it got before the victim goes on, or after it is done.
+    void stop_everywhere(std::uint64_t stride, bool return_before) {
+        bool over = false;
+        for (std::uint64_t steps = 0; !over; steps += stride) {
+            SCOPED_TRACE("stopped after " + std::to_string(steps) + " instructions");
+            World world(GetParam().options);
+            GetParam().prepare(world);
+            Stepper child([&] { return GetParam().run(world); });
+            over = !child.step(steps);
+            std::vector<Taken> got;
+            ASSERT_EQ(work_beside(world, GetParam().gives, got), "");
+            if (return_before) {
+                ASSERT_EQ(put_all(world, got), "");
+                world.other->close();
+                (void)world.other->open();
+            }
+            ASSERT_LE(child.finish(), kNothingLeft);
+            ASSERT_EQ(shm::test::text_of(audit(world.pool(), 0).findings), "");
+            if (!return_before) {
+                ASSERT_EQ(put_all(world, got), "");
+            }
+            ASSERT_EQ(fault_after_death(world), "");
+        }
+    }
+};
+
+TEST_P(StopClient, AfterEveryInstructionHoldsUpNobody) { stop_everywhere(1, true); }
+
+TEST_P(StopClient, AndGoingOnInAPoolEmptiedMeanwhileLosesNothing) { stop_everywhere(3, false); }
+
+INSTANTIATE_TEST_SUITE_P(Operation, StopClient, testing::ValuesIn(scenarios()),
+                         [](const auto& scenario) { return scenario.param.name; });
+
+}  // namespace
+}  // namespace mempool::test

@@ -1,0 +1,100 @@
+// Pools that somebody wrote over: told, never crashed on.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "mempool/shm/layout.hpp"
+#include "mempool/shm/unique_fd.hpp"
+#include "run_ctl.hpp"
+
+namespace mempool_test {
+namespace {
+
+using mempool::shm::UniqueFd;
+using ::testing::HasSubstr;
+
+class CtlDamage : public CtlTest {
+protected:
+    void SetUp() override {
+        CtlTest::SetUp();
+        daemon_.kill9();  // it must not mend what is broken here
+        object_ = UniqueFd(::open(("/dev/shm/mempool." + pool_).c_str(), O_RDWR | O_CLOEXEC));
+        ASSERT_TRUE(object_);
+        ASSERT_EQ(::pread(object_.get(), &geometry_, sizeof geometry_,
+                          offsetof(mempool::shm::Header, geometry)),
+                  sizeof geometry_);
+    }
+    void write(std::uint64_t offset, std::uint64_t value) const {
+        ASSERT_EQ(::pwrite(object_.get(), &value, sizeof value, static_cast<off_t>(offset)),
+                  sizeof value);
+    }
+    // No command may end by a signal.
+    void expect_no_crash() const {
+        for (const char* command : {"status", "clients", "segments", "slots", "audit"}) {
+            EXPECT_LT(ctl({command, pool_}).status, 6) << command;
+        }
+        EXPECT_LT(ctl({"list"}).status, 6);
+        EXPECT_LT(ctl({"status"}).status, 6);
+    }
+
+    UniqueFd object_;
+    mempool::shm::Geometry geometry_;
+};
+
+TEST_F(CtlDamage, AuditNamesTheSlotWithASenselessWord) {
+    write(geometry_.words_offset + 8 * 3, 0xff);
+    const Json report = ctl_json({"audit", pool_}, 1);
+    EXPECT_EQ(report["clean"], false);
+    EXPECT_TRUE(
+        std::any_of(report["findings"].begin(), report["findings"].end(),
+                    [](const Json& f) { return f["fault"] == "slot-state" && f["where"] == 3; }))
+        << report;
+    const Finished table = ctl({"audit", pool_});
+    EXPECT_EQ(table.status, 1);
+    EXPECT_THAT(table.out, HasSubstr("slot 3 is in no known state"));
+    EXPECT_EQ(status()["unknown"], 1);
+    EXPECT_EQ(ctl_json({"slots", pool_, "--state", "unknown"})["slots"].size(), 1);
+}
+
+TEST_F(CtlDamage, WordsOfAllOnesAreNoTrap) {
+    for (std::uint64_t at = geometry_.clients_offset; at < geometry_.slots_offset; at += 8) {
+        write(at, ~std::uint64_t{0});
+    }
+    expect_no_crash();
+    EXPECT_EQ(ctl({"audit", pool_}).status, 1);
+}
+
+TEST_F(CtlDamage, ASenselessSegmentTableIsNoTrap) {
+    for (std::uint64_t at = mempool::shm::kPage; at < geometry_.clients_offset; at += 8) {
+        write(at, ~std::uint64_t{0});
+    }
+    expect_no_crash();
+}
+
+TEST_F(CtlDamage, ASenselessHeaderIsRefused) {
+    write(0, 0);
+    const Finished finished = ctl({"status", pool_});
+    EXPECT_EQ(finished.status, 5) << finished.err;
+    EXPECT_EQ(finished.out, "");
+    expect_no_crash();
+}
+
+TEST_F(CtlDamage, AnEmptyObjectIsRefused) {
+    ASSERT_EQ(::ftruncate(object_.get(), 0), 0);
+    const Finished finished = ctl({"status", pool_});
+    EXPECT_EQ(finished.status, 5) << finished.err;
+    expect_no_crash();
+}
+
+TEST_F(CtlDamage, ATruncatedObjectIsRefused) {
+    ASSERT_EQ(::ftruncate(object_.get(), static_cast<off_t>(geometry_.words_offset)), 0);
+    const Finished finished = ctl({"status", pool_});
+    EXPECT_EQ(finished.status, 5) << finished.err;
+    expect_no_crash();
+}
+
+}  // namespace
+}  // namespace mempool_test

@@ -1,0 +1,151 @@
+#include "run_ctl.hpp"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <system_error>
+
+#include "mempool/shm/unique_fd.hpp"
+
+namespace mempool_test {
+
+namespace {
+
+using mempool::shm::UniqueFd;
+
+std::string read_file(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+UniqueFd checked(int fd, const char* what) {
+    if (fd < 0) {
+        throw std::system_error(errno, std::generic_category(), what);
+    }
+    return UniqueFd(fd);
+}
+
+UniqueFd create(const std::string& path) {
+    return checked(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), "open");
+}
+
+// What the child writes to; `master` gets the other end of a terminal.
+UniqueFd open_output(Stdout kind, const std::string& path, UniqueFd& master) {
+    switch (kind) {
+        case Stdout::kTerminal: {
+            master = checked(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), "posix_openpt");
+            std::array<char, 64> name{};
+            if (::grantpt(master.get()) != 0 || ::unlockpt(master.get()) != 0 ||
+                ::ptsname_r(master.get(), name.data(), name.size()) != 0) {
+                throw std::system_error(errno, std::generic_category(), "pseudo terminal");
+            }
+            return checked(::open(name.data(), O_RDWR | O_NOCTTY | O_CLOEXEC), "open a terminal");
+        }
+        case Stdout::kClosedPipe: {
+            std::array<int, 2> ends{};
+            if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+                throw std::system_error(errno, std::generic_category(), "pipe2");
+            }
+            ::close(ends[0]);
+            return UniqueFd(ends[1]);
+        }
+        case Stdout::kFullDevice:
+            return checked(::open("/dev/full", O_WRONLY | O_CLOEXEC), "open /dev/full");
+        case Stdout::kFile:
+            break;
+    }
+    return create(path);
+}
+
+std::string read_terminal(int master) {
+    std::string text;
+    std::array<char, 4096> part{};
+    for (;;) {
+        const ssize_t got = ::read(master, part.data(), part.size());
+        if (got <= 0) {
+            return text;  // EIO: the last writer has closed the terminal
+        }
+        text.append(part.data(), static_cast<std::size_t>(got));
+    }
+}
+
+std::vector<std::string> make_environment(const CtlOptions& options) {
+    std::vector<std::string> environment;
+    for (char** entry = environ; *entry != nullptr; ++entry) {
+        const std::string text = *entry;
+        if (text.rfind("MEMPOOL_SOCKET=", 0) != 0 && text.rfind("NO_COLOR=", 0) != 0 &&
+            text.rfind("TERM=", 0) != 0) {
+            environment.push_back(text);
+        }
+    }
+    environment.emplace_back("TERM=xterm");
+    environment.insert(environment.end(), options.environment.begin(), options.environment.end());
+    return environment;
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+    std::vector<char*> result;
+    result.reserve(texts.size() + 1);
+    for (std::string& text : texts) {
+        result.push_back(text.data());
+    }
+    result.push_back(nullptr);
+    return result;
+}
+
+// Only async-signal-safe calls: the test may have threads.
+[[noreturn]] void become_ctl(int out, int err, unsigned uid, char* const* argv, char* const* envp) {
+    ::dup2(out, STDOUT_FILENO);
+    ::dup2(err, STDERR_FILENO);
+    if (uid != 0 && (::setgroups(0, nullptr) != 0 || ::setgid(uid) != 0 || ::setuid(uid) != 0)) {
+        ::_exit(125);
+    }
+    ::execve(argv[0], argv, envp);
+    ::_exit(126);
+}
+
+}  // namespace
+
+Finished run_ctl(std::vector<std::string> arguments, const CtlOptions& options) {
+    const TemporaryDirectory directory;
+    const std::string out_path = directory.path() + "/out";
+    const std::string err_path = directory.path() + "/err";
+    UniqueFd master;
+    UniqueFd out = open_output(options.out, out_path, master);
+    UniqueFd err = create(err_path);
+
+    arguments.insert(arguments.begin(), MEMPOOLCTL_PATH);
+    std::vector<std::string> environment = make_environment(options);
+    const std::vector<char*> argv = pointers(arguments);
+    const std::vector<char*> envp = pointers(environment);
+    const pid_t child = ::fork();
+    if (child < 0) {
+        throw std::system_error(errno, std::generic_category(), "fork");
+    }
+    if (child == 0) {
+        become_ctl(out.get(), err.get(), options.uid, argv.data(), envp.data());
+    }
+    out.reset();
+    Finished finished;
+    finished.out = master ? read_terminal(master.get()) : "";
+    int status = 0;
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    finished.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (options.out == Stdout::kFile) {
+        finished.out = read_file(out_path);
+    }
+    finished.err = read_file(err_path);
+    return finished;
+}
+
+}  // namespace mempool_test

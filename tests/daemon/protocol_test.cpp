@@ -1,0 +1,296 @@
+// What the daemon answers on its socket, and that nonsense harms nobody but its sender.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "raw_client.hpp"
+#include "support/daemon_process.hpp"
+#include "support/pool_objects.hpp"
+
+namespace mempoold {
+namespace {
+
+namespace shm = mempool::shm;
+using testing::HasSubstr;
+
+class ProtocolTest : public testing::Test {
+protected:
+    void SetUp() override {
+        daemon_.start({"--pool", pool_ + ":4KiBx64,max_slots=200,low_watermark=0,max_clients=3"});
+    }
+    std::string socket() const { return daemon_.socket_path(); }
+
+    // The daemon serves others as before.
+    void expect_service() {
+        EXPECT_TRUE(daemon_.is_running());
+        RawClient other(socket());
+        const auto reply = other.ask(make_request(RequestKind::kStatus));
+        ASSERT_TRUE(reply);
+        EXPECT_EQ(reply->values[0], static_cast<std::uint64_t>(daemon_.pid()));
+    }
+
+    // Nonsense of this form closes the connection, with a reason in the log.
+    void expect_refused(RawClient& client, const std::string& reason) {
+        EXPECT_TRUE(client.is_closed());
+        daemon_.wait_for_log(reason);
+        expect_service();
+    }
+
+    const std::string pool_ = mempool_test::unique_pool("protocol");
+    mempool_test::DaemonProcess daemon_;
+};
+
+TEST_F(ProtocolTest, StatusNamesTheDaemon) {
+    RawClient client(socket());
+    const auto reply = client.ask(make_request(RequestKind::kStatus));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, 0);
+    EXPECT_EQ(reply->kind, RequestKind::kStatus);
+    EXPECT_EQ(reply->values[0], static_cast<std::uint64_t>(daemon_.pid()));
+    EXPECT_GT(reply->values[1], 0U);
+    EXPECT_EQ(shm::text_of(reply->text), MEMPOOLD_VERSION);
+}
+
+TEST_F(ProtocolTest, ListNamesThePools) {
+    RawClient client(socket());
+    auto reply = client.ask(make_request(RequestKind::kList, "", 0));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->values[0], 1U);
+    EXPECT_EQ(shm::text_of(reply->text), pool_);
+    reply = client.ask(make_request(RequestKind::kList, "", 77));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->values[0], 1U);
+    EXPECT_EQ(shm::text_of(reply->text), "");
+}
+
+TEST_F(ProtocolTest, AnAttachedClientCanGetSlots) {
+    PoolClient client(socket(), pool_);
+    EXPECT_EQ(client.id(), 1U);
+    EXPECT_EQ(client.get(10), 10U);
+    const auto& record = client.view().client(shm::ClientId{1});
+    EXPECT_EQ(record.state.load(), shm::ClientState::kActive);
+    EXPECT_EQ(record.pid, static_cast<std::uint32_t>(::getpid()));
+    EXPECT_NE(record.start_time, 0U);
+    EXPECT_STRNE(record.command, "");
+}
+
+TEST_F(ProtocolTest, TheInspectorsDescriptorOnlyReads) {
+    RawClient client(socket());
+    shm::UniqueFd fd;
+    const auto reply = client.ask(make_request(RequestKind::kInspect, pool_), &fd);
+    ASSERT_TRUE(reply && fd);
+    EXPECT_EQ(::fcntl(fd.get(), F_GETFL) & O_ACCMODE, O_RDONLY);
+    shm::UniqueFd again;
+    ASSERT_TRUE(client.ask(make_request(RequestKind::kSegment, "", 0), &again) && again);
+    EXPECT_EQ(::fcntl(again.get(), F_GETFL) & O_ACCMODE, O_RDONLY);
+}
+
+TEST_F(ProtocolTest, SegmentsAreGivenByNumber) {
+    PoolClient client(socket(), pool_);
+    auto reply = client.connection().ask(make_request(RequestKind::kSegment, "", 1));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, EINVAL);
+    RawClient admin(socket());
+    reply = admin.ask(make_request(RequestKind::kGrow, pool_, 20));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->values[0], 20U);
+    shm::UniqueFd fd;
+    reply = client.connection().ask(make_request(RequestKind::kSegment, "", 1), &fd);
+    ASSERT_TRUE(reply && fd);
+    EXPECT_EQ(::fcntl(fd.get(), F_GETFL) & O_ACCMODE, O_RDWR);
+    reply = client.connection().ask(make_request(RequestKind::kSegment, "", ~0ULL));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, EINVAL);
+}
+
+TEST_F(ProtocolTest, GrowthByHandStopsAtMaxSlots) {
+    RawClient admin(socket());
+    auto reply = admin.ask(make_request(RequestKind::kGrow, pool_, 1'000'000));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->values[0], 136U);
+    reply = admin.ask(make_request(RequestKind::kGrow, pool_, 1));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, ENOSPC);
+    EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("is at max_slots"));
+}
+
+TEST_F(ProtocolTest, AnEmptyDepotMakesThePoolGrow) {
+    PoolClient client(socket(), pool_);
+    EXPECT_EQ(client.get(1000), 64U);
+    client.view().live().grow_wanted.store(1);
+    EXPECT_EQ(client.connection().send(make_request(RequestKind::kWantMore)), 0);
+    EXPECT_TRUE(eventually([&] { return client.view().segment_count() == 2; }));
+    EXPECT_EQ(client.census().slots, 128U);
+}
+
+TEST_F(ProtocolTest, AnUnknownPoolIsNamed) {
+    RawClient client(socket());
+    auto reply = client.ask(make_request(RequestKind::kAttach, "no-such-pool"));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, ENOENT);
+    EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("no pool 'no-such-pool'"));
+    reply = client.ask(make_request(RequestKind::kAttach, "../etc/passwd"));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, EINVAL);
+    reply = client.ask(make_request(RequestKind::kAttach, pool_));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, 0) << "it may try again";
+}
+
+TEST_F(ProtocolTest, WithAllIdsInUseAttachSaysSo) {
+    const PoolClient a(socket(), pool_);
+    const PoolClient b(socket(), pool_);
+    const auto c = std::make_unique<PoolClient>(socket(), pool_);
+    RawClient one_more(socket());
+    auto reply = one_more.ask(make_request(RequestKind::kAttach, pool_));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, EUSERS);
+    EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("raise max_clients"));
+    EXPECT_EQ(c->connection().send(make_request(RequestKind::kBye)), 0);
+    EXPECT_TRUE(c->connection().is_closed());
+    reply = one_more.ask(make_request(RequestKind::kAttach, pool_));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, 0);
+}
+
+TEST_F(ProtocolTest, AnotherVersionIsToldBoth) {
+    RawClient client(socket());
+    shm::Request request = make_request(RequestKind::kAttach, pool_);
+    request.version = shm::kWireVersion + 6;
+    const auto reply = client.ask(request);
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, EPROTO);
+    EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("wire version 7"));
+    EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("speaks 1"));
+    EXPECT_TRUE(client.is_closed());
+    expect_service();
+}
+
+TEST_F(ProtocolTest, RandomBytesCloseTheConnection) {
+    std::mt19937 random(4711);
+    for (const std::size_t length : {1U, 7U, 111U, 112U, 113U, 560U, 5000U}) {
+        RawClient client(socket());
+        std::string bytes(length, '\0');
+        std::generate(bytes.begin(), bytes.end(), [&] { return static_cast<char>(random()); });
+        ASSERT_EQ(client.send_bytes(bytes), 0);
+        expect_refused(client, "what is no request");
+    }
+}
+
+TEST_F(ProtocolTest, AnOversizedMessageClosesTheConnection) {
+    RawClient client(socket());
+    const shm::Request request = make_request(RequestKind::kStatus);
+    std::string bytes(100'000, 'x');
+    std::memcpy(bytes.data(), &request, sizeof(request));
+    ASSERT_EQ(client.send_bytes(bytes), 0);
+    expect_refused(client, "what is no request");
+}
+
+TEST_F(ProtocolTest, HalfAMessageClosesTheConnection) {
+    RawClient client(socket());
+    const shm::Request request = make_request(RequestKind::kAttach, pool_);
+    ASSERT_EQ(client.send_bytes({reinterpret_cast<const char*>(&request), 56}), 0);
+    expect_refused(client, "what is no request");
+}
+
+TEST_F(ProtocolTest, AnUnknownKindClosesTheConnection) {
+    RawClient client(socket());
+    ASSERT_EQ(client.send(make_request(static_cast<RequestKind>(999))), 0);
+    expect_refused(client, "unknown kind 999");
+}
+
+TEST_F(ProtocolTest, ANameWithoutAnEndClosesTheConnection) {
+    RawClient client(socket());
+    shm::Request request = make_request(RequestKind::kAttach);
+    std::memset(request.pool, 'a', sizeof(request.pool));
+    ASSERT_EQ(client.send(request), 0);
+    expect_refused(client, "name without an end");
+}
+
+TEST_F(ProtocolTest, RequestsOfAttachedClientsNeedAnAttach) {
+    for (const auto kind : {RequestKind::kSegment, RequestKind::kWantMore, RequestKind::kBye}) {
+        RawClient client(socket());
+        ASSERT_EQ(client.send(make_request(kind)), 0);
+        expect_refused(client, "before an attach");
+    }
+}
+
+TEST_F(ProtocolTest, ASecondAttachClosesTheConnectionAndNothingElse) {
+    const PoolClient witness(socket(), pool_);
+    PoolClient client(socket(), pool_);
+    ASSERT_EQ(client.connection().send(make_request(RequestKind::kAttach, pool_)), 0);
+    expect_refused(client.connection(), "a second attach");
+    EXPECT_EQ(witness.view().client(shm::ClientId{1}).state.load(), shm::ClientState::kActive);
+    EXPECT_EQ(witness.view().client(shm::ClientId{2}).state.load(), shm::ClientState::kActive)
+        << "its process lives and maps the pool";
+}
+
+TEST_F(ProtocolTest, DescriptorsThatNobodyAskedForAreClosed) {
+    RawClient client(socket());
+    std::array<int, 2> pipe{};
+    ASSERT_EQ(::pipe2(pipe.data(), O_CLOEXEC), 0);
+    const shm::UniqueFd read_end{pipe[0]};
+    shm::UniqueFd write_end{pipe[1]};
+    ASSERT_EQ(client.send(make_request(RequestKind::kStatus), write_end.get()), 0);
+    ASSERT_TRUE(client.receive());
+    write_end.reset();
+    char byte = 0;
+    EXPECT_EQ(::read(read_end.get(), &byte, 1), 0) << "the daemon keeps the other end";
+}
+
+TEST_F(ProtocolTest, AnotherProcessCannotResumeAClient) {
+    const ChildProcess child([&] {
+        auto* client = new PoolClient(socket(), pool_);  // leaked: it stays attached
+        client->get(3);
+        client->connection().close();
+    });
+    RawClient thief(socket());
+    const auto reply = thief.ask(make_request(RequestKind::kResume, pool_, 1));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, ESTALE);
+    for (const std::uint64_t id : {0ULL, 2ULL, 99ULL, ~0ULL, 1ULL << 32U}) {
+        const auto other = thief.ask(make_request(RequestKind::kResume, pool_, id));
+        ASSERT_TRUE(other);
+        EXPECT_EQ(other->error, ESTALE);
+    }
+}
+
+TEST_F(ProtocolTest, APeerThatDoesNotReadIsClosed) {
+    RawClient client(socket());
+    const shm::Request request = make_request(RequestKind::kStatus);
+    int error = 0;
+    for (int k = 0; k < 100'000 && error == 0; ++k) {
+        error = client.send(request);
+    }
+    EXPECT_TRUE(error == EPIPE || error == ECONNRESET) << error;
+    daemon_.wait_for_log("does not read its replies");
+    expect_service();
+}
+
+TEST_F(ProtocolTest, ASilentConnectionIsClosed) {
+    RawClient client(socket());
+    expect_refused(client, "said nothing for 5 seconds");
+}
+
+TEST_F(ProtocolTest, ManyConnectionsAtOnceAreServed) {
+    std::vector<std::unique_ptr<RawClient>> clients;
+    for (int k = 0; k < 300; ++k) {
+        clients.push_back(std::make_unique<RawClient>(socket()));
+        ASSERT_EQ(clients.back()->send(make_request(RequestKind::kStatus)), 0);
+    }
+    for (const auto& client : clients) {
+        ASSERT_TRUE(client->receive());
+    }
+}
+
+}  // namespace
+}  // namespace mempoold

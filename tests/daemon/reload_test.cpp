@@ -1,0 +1,83 @@
+// SIGHUP: what applies, what stays, and that a bad file changes nothing.
+#include <gmock/gmock.h>
+
+#include <fstream>
+#include <string>
+
+#include "raw_client.hpp"
+#include "support/daemon_process.hpp"
+#include "support/pool_objects.hpp"
+
+namespace mempoold {
+namespace {
+
+namespace shm = mempool::shm;
+using testing::HasSubstr;
+
+class ReloadTest : public testing::Test {
+protected:
+    void configure(const std::string& text) const { std::ofstream(file()) << text; }
+    std::string file() const { return daemon_.directory() + "/mempoold.conf"; }
+    void start(const std::string& text) {
+        configure(text);
+        daemon_.start({"--config", file()});
+    }
+
+    const std::string pool_ = mempool_test::unique_pool("reload");
+    const std::string other_ = mempool_test::unique_pool("reload");
+    mempool_test::DaemonProcess daemon_;
+};
+
+TEST_F(ReloadTest, ANewPoolAppears) {
+    start("pool = " + pool_ + ":64x64\n");
+    configure("pool = " + pool_ + ":64x64\npool = " + other_ + ":64x64\n");
+    daemon_.reload();
+    daemon_.wait_for_log("configuration reloaded");
+    const PoolClient client(daemon_.socket_path(), other_);
+    const PoolClient old(daemon_.socket_path(), pool_);
+}
+
+TEST_F(ReloadTest, LiveKeysApply) {
+    start("pool = " + pool_ + ":64x64,max_slots=200,low_watermark=0\n");
+    PoolClient client(daemon_.socket_path(), pool_);
+    EXPECT_EQ(client.view().live().options.load(), 0U);
+    client.get(60);
+    configure("pool = " + pool_ +
+              ":64x64,max_slots=200,low_watermark=50%,grow_slots=10,erase_on_put=yes\n");
+    daemon_.reload();
+    daemon_.wait_for_log("configuration reloaded");
+    EXPECT_EQ(client.view().live().options.load(), shm::kEraseOnPut);
+    EXPECT_TRUE(eventually([&] { return client.view().segment_count() > 1; }));
+    EXPECT_EQ(client.view().segment(1).slot_count, 10U);
+}
+
+TEST_F(ReloadTest, SizesOfALivePoolStay) {
+    start("pool = " + pool_ + ":64x64\n");
+    configure("pool = " + pool_ + ":128x99\n");
+    daemon_.reload();
+    daemon_.wait_for_log("configuration reloaded");
+    EXPECT_THAT(daemon_.log(), HasSubstr("cannot change while it exists"));
+    const PoolClient client(daemon_.socket_path(), pool_);
+    EXPECT_EQ(client.view().geometry().shape.slot_size, 64U);
+}
+
+TEST_F(ReloadTest, ABadFileChangesNothing) {
+    start("pool = " + pool_ + ":64x64\n");
+    configure("pool = " + pool_ + ":64x64,erase_on_put=yes\npool = nonsense\n");
+    daemon_.reload();
+    daemon_.wait_for_log("configuration not reloaded");
+    EXPECT_THAT(daemon_.log(), HasSubstr(file() + ":2: pool:"));
+    const PoolClient client(daemon_.socket_path(), pool_);
+    EXPECT_EQ(client.view().live().options.load(), 0U);
+}
+
+TEST_F(ReloadTest, APoolTakenOutIsServedOn) {
+    start("pool = " + pool_ + ":64x64\npool = " + other_ + ":64x64\n");
+    configure("pool = " + pool_ + ":64x64\n");
+    daemon_.reload();
+    daemon_.wait_for_log("is not configured any more");
+    const PoolClient client(daemon_.socket_path(), other_);
+}
+
+}  // namespace
+}  // namespace mempoold

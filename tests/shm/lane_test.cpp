@@ -1,0 +1,342 @@
+// A lane: get, put, adopt, detach, and every handle and magazine that is not what it should be.
+#include "mempool/shm/lane.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "shm/test_pool.hpp"
+
+namespace mempool::shm {
+namespace {
+
+using test::get_all;
+using test::PoolOptions;
+using test::TestPool;
+
+class LaneTest : public testing::Test {
+protected:
+    explicit LaneTest(const PoolOptions& options = {}) : test_(options) {}
+
+    Taken get() {
+        Taken t;
+        EXPECT_EQ(lane_.get(test_.limit(), t), GetResult::kOk);
+        return t;
+    }
+    PutResult put(Taken t) { return lane_.put(t, test_.limit()); }
+    SlotWord word(Taken t) { return SlotWord{test_.pool().word(t.index).load()}; }
+    MagazineHead& loaded() { return test_.pool().magazine(lane_.loaded()); }
+
+    TestPool test_;
+    Lane lane_ = test_.open(LaneId{1}, ClientId{1});
+};
+
+TEST_F(LaneTest, GetsEverySlotOnceAndTakesEachBack) {
+    const std::vector<Taken> all = get_all(lane_, test_.limit());
+    ASSERT_EQ(all.size(), 16U);
+    std::vector<bool> seen(16);
+    for (const Taken& t : all) {
+        EXPECT_FALSE(seen.at(raw(t.index)));
+        seen.at(raw(t.index)) = true;
+        EXPECT_TRUE(word(t).is_held_by(ClientId{1}));
+        EXPECT_EQ(word(t).generation(), t.generation);
+    }
+    Taken none;
+    EXPECT_EQ(lane_.get(test_.limit(), none), GetResult::kExhausted);
+    for (const Taken& t : all) {
+        EXPECT_EQ(put(t), PutResult::kOk);
+    }
+    lane_.close();
+    EXPECT_EQ(test::fault_at_rest(test_, 0, 2), "");
+}
+
+TEST_F(LaneTest, FreshPoolIsWalkedInTheOrderOfItsAddresses) {
+    for (std::uint32_t k = 0; k < 16; ++k) {
+        EXPECT_EQ(get().index, SlotIndex{k});
+    }
+}
+
+TEST_F(LaneTest, SlotJustReturnedComesBackFirst) {
+    get();
+    const Taken t = get();
+    ASSERT_EQ(put(t), PutResult::kOk);
+    const Taken again = get();
+    EXPECT_EQ(again.index, t.index);
+}
+
+TEST_F(LaneTest, GenerationGrowsAtEveryGet) {  // I2
+    const Taken first = get();
+    ASSERT_EQ(put(first), PutResult::kOk);
+    const Taken second = get();
+    ASSERT_EQ(second.index, first.index);
+    EXPECT_EQ(raw(second.generation), raw(first.generation) + 1);
+    EXPECT_EQ(put(first), PutResult::kStale);
+    EXPECT_TRUE(word(second).is_held_by(ClientId{1}));
+    EXPECT_EQ(put(second), PutResult::kOk);
+}
+
+TEST_F(LaneTest, GenerationWrapsToZero) {
+    test_.pool()
+        .word(SlotIndex{0})
+        .store(SlotWord::free(Generation{~0U},
+                              SlotWord{test_.pool().word(SlotIndex{0}).load()}.magazine())
+                   .bits);
+    const Taken t = get();
+    EXPECT_EQ(t.generation, Generation{0});
+    EXPECT_EQ(put(t), PutResult::kOk);
+}
+
+TEST_F(LaneTest, SecondPutIsRefusedAndChangesNothing) {
+    const Taken t = get();
+    ASSERT_EQ(put(t), PutResult::kOk);
+    const SlotWord before = word(t);
+    EXPECT_EQ(put(t), PutResult::kStale);
+    EXPECT_EQ(word(t), before);
+    EXPECT_EQ(lane_.record().refused.load(), 1U);
+    EXPECT_EQ(get_all(lane_, test_.limit()).size(), 16U);
+}
+
+TEST_F(LaneTest, PutFromAnotherLaneIsAcceptedOnceEvenIfBothTry) {
+    Lane other = test_.open(LaneId{2}, ClientId{2});
+    const Taken t = get();
+    EXPECT_EQ(other.put(t, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(put(t), PutResult::kStale);
+    Taken again;
+    ASSERT_EQ(other.get(test_.limit(), again), GetResult::kOk);
+    EXPECT_EQ(again.index, t.index);
+}
+
+TEST_F(LaneTest, IndexOutsideThePoolIsRefused) {
+    for (const std::uint32_t index : {16U, 17U, test_.pool().geometry().index_capacity, ~0U}) {
+        const Taken t{SlotIndex{index}, Generation{1}};
+        EXPECT_EQ(put(t), PutResult::kOutOfRange) << index;
+        EXPECT_EQ(lane_.adopt(t, test_.limit()), PutResult::kOutOfRange) << index;
+        EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kOutOfRange) << index;
+    }
+    EXPECT_EQ(lane_.record().puts.load(), 0U);
+}
+
+TEST_F(LaneTest, FreeSlotCannotBePutOrAdopted) {
+    const Taken t{SlotIndex{9}, Generation{test::kFirstGeneration}};
+    EXPECT_EQ(put(t), PutResult::kStale);
+    EXPECT_EQ(lane_.adopt(t, test_.limit()), PutResult::kStale);
+    EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kStale);
+}
+
+TEST_F(LaneTest, AdoptMovesASlotBetweenClients) {
+    Lane other = test_.open(LaneId{2}, ClientId{2});
+    const Taken t = get();
+    EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kOk);
+    EXPECT_TRUE(word(t).is_held_by(ClientId{2}));
+    EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kStale);  // no longer the holder
+    EXPECT_EQ(word(t).generation(), t.generation);
+    EXPECT_EQ(other.put(t, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kStale);
+}
+
+TEST_F(LaneTest, DetachedSlotIsNobodysUntilAdopted) {
+    Lane other = test_.open(LaneId{2}, ClientId{2});
+    const Taken t = get();
+    EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(word(t).state(), SlotState::kDetached);
+    EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kStale);
+    EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kOk);
+    EXPECT_TRUE(word(t).is_held_by(ClientId{2}));
+    EXPECT_EQ(other.detach(t, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(put(t), PutResult::kOk);  // a detached slot may be returned by anybody
+}
+
+TEST_F(LaneTest, PrivatePutTakesBackWhatThisClientGotAndNothingElse) {
+    Lane other = test_.open(LaneId{2}, ClientId{2});
+    const Taken a = get();
+    EXPECT_EQ(other.put_private(a), PutResult::kStale);  // another client's
+    EXPECT_EQ(lane_.put_private(a), PutResult::kOk);
+    EXPECT_EQ(lane_.put_private(a), PutResult::kStale);
+    const Taken b = get();
+    ASSERT_EQ(b.index, a.index);
+    EXPECT_EQ(lane_.put_private(a), PutResult::kStale);  // an older get of the same slot
+    ASSERT_EQ(lane_.detach(b, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(lane_.put_private(b), PutResult::kStale);
+    ASSERT_EQ(other.adopt(b, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(lane_.put_private(b), PutResult::kStale);
+    EXPECT_EQ(other.put_private(b), PutResult::kOk);
+}
+
+// Each slot is put by two lanes at once, or put by one and adopted by the other.
+TEST(LaneRace, OfTwoThatTakeASlotOneWins) {
+    for (const bool adopt : {false, true}) {
+        TestPool test({.slots = 64, .capacity = 4});
+        for (int round = 0; round < 60; ++round) {
+            Lane one = test.open(LaneId{1}, ClientId{1});
+            Lane two = test.open(LaneId{2}, ClientId{2});
+            const std::vector<Taken> all = get_all(one, test.limit());
+            ASSERT_EQ(all.size(), 64U);
+            std::vector<int> wins(all.size());
+            std::atomic<std::size_t> at{0};
+            std::thread rival([&] {
+                for (std::size_t k = 0; k < all.size(); ++k) {
+                    while (at.load(std::memory_order_acquire) < k) {
+                    }
+                    const PutResult result =
+                        adopt ? two.adopt(all[k], test.limit()) : two.put(all[k], test.limit());
+                    wins[k] += result == PutResult::kOk ? 1 : 0;
+                }
+            });
+            std::vector<int> own_wins(all.size());
+            for (std::size_t k = 0; k < all.size(); ++k) {
+                at.store(k, std::memory_order_release);
+                own_wins[k] = one.put(all[k], test.limit()) == PutResult::kOk ? 1 : 0;
+            }
+            at.store(all.size(), std::memory_order_release);
+            rival.join();
+            for (std::size_t k = 0; k < all.size(); ++k) {
+                const SlotWord word{test.pool().word(all[k].index).load()};
+                if (adopt && wins[k] == 1 && own_wins[k] == 1) {
+                    continue;  // adopted first, then put by its handle: both in turn
+                }
+                ASSERT_EQ(wins[k] + own_wins[k], 1) << k << ' ' << adopt;
+                ASSERT_EQ(word.state(), SlotState::kFree);
+            }
+            one.close();
+            two.close();
+            free_lane(test.pool(), LaneId{1});
+            free_lane(test.pool(), LaneId{2});
+        }
+        EXPECT_EQ(test::fault_at_rest(test, 0, 3), "");
+    }
+}
+
+TEST_F(LaneTest, CountersTellWhatHappened) {
+    const std::vector<Taken> all = get_all(lane_, test_.limit());
+    for (const Taken& t : all) {
+        ASSERT_EQ(put(t), PutResult::kOk);
+    }
+    EXPECT_EQ(lane_.record().gets.load(), 16U);
+    EXPECT_EQ(lane_.record().puts.load(), 16U);
+    EXPECT_EQ(lane_.record().exhausted.load(), 1U);
+    EXPECT_EQ(lane_.record().refused.load(), 0U);
+}
+
+TEST_F(LaneTest, StampsTheTimeOfGetAdoptAndDetach) {
+    test_.pool().live().now.store(5000);
+    const Taken t = get();
+    EXPECT_EQ(test_.pool().time(t.index).load(), 5000U);
+    test_.pool().live().now.store(5001);
+    ASSERT_EQ(lane_.detach(t, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(test_.pool().time(t.index).load(), 5001U);
+}
+
+TEST_F(LaneTest, ForeignCountInTheMagazineIsSurvived) {
+    get();
+    loaded().count.store(~0U);  // reads as "none left": another magazine is taken
+    EXPECT_EQ(get_all(lane_, test_.limit()).size(), 12U);
+    loaded().count.store(0x8000'0000U);
+    const Taken held{SlotIndex{0}, Generation{test::kFirstGeneration + 1}};
+    EXPECT_EQ(put(held), PutResult::kOk);
+}
+
+TEST_F(LaneTest, ForeignItemsAreDroppedAndNothingElseIsHandedOut) {
+    get();  // slot 0 is out; 1, 2, 3 are loaded
+    std::atomic<std::uint32_t>* items = Pool::items(loaded());
+    items[0].store(~0U);  // no such slot
+    items[1].store(0);    // held
+    items[2].store(9);    // free in another magazine
+    const std::vector<Taken> rest = get_all(lane_, test_.limit());
+    EXPECT_EQ(rest.size(), 12U);
+    for (const Taken& t : rest) {
+        EXPECT_GE(raw(t.index), 4U);
+    }
+}
+
+TEST_F(LaneTest, ItemListedTwiceIsHandedOutOnce) {
+    Pool::items(loaded())[0].store(0);
+    get();  // slot 0, from the top
+    const std::vector<Taken> rest = get_all(lane_, test_.limit());
+    for (const Taken& t : rest) {
+        EXPECT_NE(t.index, SlotIndex{0});
+    }
+}
+
+TEST_F(LaneTest, MagazinesOverwrittenBySomebodyEndInNoRoomAndNotInAHang) {
+    const std::vector<Taken> all = get_all(lane_, test_.limit());
+    for (std::uint32_t m = 1; m < test_.pool().magazine_limit(); ++m) {
+        test_.pool().magazine(MagazineId{m}).count.store(test_.pool().magazine_capacity());
+        Depot(test_.pool()).hint(MagazineId{m});
+    }
+    Ring empty(test_.pool().live().empty, test_.pool().empty_cells(),
+               test_.pool().geometry().ring_capacity);
+    for (Hint h = empty.peek(); h.magazine != kNoMagazine; h = empty.peek()) {
+        empty.remove(h);
+    }
+    EXPECT_EQ(put(all[0]), PutResult::kNoRoom);
+    EXPECT_TRUE(word(all[0]).is_held_by(ClientId{1}));
+}
+
+TEST_F(LaneTest, CloseGivesBothMagazinesBackAndCanBeRepeated) {
+    get();
+    lane_.close();
+    lane_.close();
+    free_lane(test_.pool(), LaneId{1});
+    EXPECT_EQ(take_census(test_.pool()).cached, 0U);
+    EXPECT_EQ(take_census(test_.pool()).held, 1U);
+    EXPECT_TRUE(try_claim_lane(test_.pool(), LaneId{1}, ClientId{2}));
+    EXPECT_FALSE(try_claim_lane(test_.pool(), LaneId{1}, ClientId{3}));
+}
+
+TEST_F(LaneTest, EveryLaneOpensAndEverySlotIsStillReturned) {
+    // All lanes at work at once, the magazines just suffice (see Depot::claim_room).
+    const std::vector<Taken> all = get_all(lane_, test_.limit());
+    std::vector<Lane> lanes;
+    for (std::uint32_t l = 2; l < test_.pool().geometry().lane_count; ++l) {
+        lanes.push_back(test_.open(LaneId{l}, ClientId{2}));
+    }
+    for (std::size_t k = 0; k < all.size(); ++k) {
+        EXPECT_EQ(lanes[k % lanes.size()].put(all[k], test_.limit()), PutResult::kOk);
+    }
+    for (Lane& lane : lanes) {
+        lane.close();
+        free_lane(test_.pool(), lane.id());
+    }
+    lane_.close();
+    EXPECT_EQ(test::fault_at_rest(test_, 0, 3), "");
+}
+
+TEST_F(LaneTest, PutSharesItsMagazineWithThoseWhoWait) {
+    const std::vector<Taken> all = get_all(lane_, test_.limit());
+    Lane waiter = test_.open(LaneId{2}, ClientId{2});
+    Taken t;
+    ASSERT_EQ(waiter.get(test_.limit(), t), GetResult::kExhausted);
+    test_.pool().live().waiters.store(1);
+    ASSERT_EQ(put(all[0]), PutResult::kOk);
+    EXPECT_EQ(waiter.get(test_.limit(), t), GetResult::kOk);
+    EXPECT_EQ(t.index, all[0].index);
+    test_.pool().live().waiters.store(0);
+    ASSERT_EQ(put(all[1]), PutResult::kOk);
+    EXPECT_EQ(waiter.get(test_.limit(), t), GetResult::kExhausted);  // cached by the other
+}
+
+class GrownPool : public LaneTest {
+protected:
+    GrownPool() : LaneTest({.slots = 16, .max_slots = 200}) {}
+};
+
+TEST_F(GrownPool, SlotOfASegmentNotYetMappedIsReportedAndNotLost) {
+    const std::uint32_t mapped = test_.limit();
+    const std::vector<Taken> first = get_all(lane_, mapped);
+    ASSERT_EQ(first.size(), 16U);
+    test_.grow(5);
+    Taken t;
+    EXPECT_EQ(lane_.get(mapped, t), GetResult::kUnmapped);
+    EXPECT_EQ(lane_.get(mapped, t), GetResult::kUnmapped);
+    EXPECT_EQ(get_all(lane_, test_.limit()).size(), 5U);
+    const Taken beyond{SlotIndex{test_.limit() - 1}, Generation{test::kFirstGeneration + 1}};
+    EXPECT_EQ(lane_.put(beyond, mapped), PutResult::kUnmapped);
+    EXPECT_EQ(lane_.adopt(beyond, mapped), PutResult::kUnmapped);
+    EXPECT_EQ(lane_.put(beyond, test_.limit()), PutResult::kOk);
+}
+
+}  // namespace
+}  // namespace mempool::shm

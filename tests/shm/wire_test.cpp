@@ -1,0 +1,141 @@
+// Messages over a socket pair: whole, bounded, and with the descriptors they brought.
+#include "mempool/shm/wire.hpp"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "mempool/shm/names.hpp"
+
+namespace mempool::shm {
+namespace {
+
+class Wire : public testing::Test {
+protected:
+    void SetUp() override {
+        std::array<int, 2> pair{};
+        ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()), 0);
+        here_.reset(pair[0]);
+        there_.reset(pair[1]);
+    }
+    template <typename Message>
+    int receive(Message& message) {
+        return receive_message(there_.get(), message, passed_, MSG_DONTWAIT);
+    }
+
+    UniqueFd here_, there_, passed_;
+};
+
+TEST_F(Wire, RequestArrivesAsItWasSent) {
+    Request sent;
+    sent.kind = RequestKind::kGrow;
+    sent.values[3] = 77;
+    copy_text(sent.pool, "frames");
+    ASSERT_EQ(send_message(here_.get(), sent), 0);
+    Request got;
+    ASSERT_EQ(receive(got), 0);
+    EXPECT_EQ(got.kind, RequestKind::kGrow);
+    EXPECT_EQ(got.values[3], 77U);
+    EXPECT_EQ(text_of(got.pool), "frames");
+    EXPECT_FALSE(passed_);
+}
+
+TEST_F(Wire, DescriptorArrivesWithItsMessageCloseOnExec) {
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::pipe(ends.data()), 0);
+    const UniqueFd reader(ends[0]);
+    UniqueFd writer(ends[1]);
+    ASSERT_EQ(send_message(here_.get(), Reply{}, writer.get()), 0);
+    writer.reset();
+    Reply got;
+    ASSERT_EQ(receive(got), 0);
+    ASSERT_TRUE(passed_);
+    EXPECT_NE(::fcntl(passed_.get(), F_GETFD) & FD_CLOEXEC, 0);
+    EXPECT_EQ(::write(passed_.get(), "x", 1), 1);
+}
+
+TEST_F(Wire, WrongSizesAndMagicAreRefused) {
+    Request got;
+    const std::vector<char> large(4096, 'x');
+    for (const std::size_t size :
+         {std::size_t{1}, sizeof(Request) - 1, sizeof(Request) + 1, large.size()}) {
+        ASSERT_EQ(::send(here_.get(), large.data(), size, 0), static_cast<ssize_t>(size));
+        EXPECT_EQ(receive(got), EPROTO) << size;
+    }
+    Request foreign;
+    foreign.magic ^= 1;
+    ASSERT_EQ(send_message(here_.get(), foreign), 0);
+    EXPECT_EQ(receive(got), EPROTO);
+    EXPECT_EQ(receive(got), EAGAIN);
+}
+
+TEST_F(Wire, UnaskedDescriptorsAreClosed) {
+    // Four at once, of which the last is kept; then one with a message that is refused.
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::pipe(ends.data()), 0);
+    const UniqueFd reader(ends[0]);
+    UniqueFd writer(ends[1]);
+    Request request;
+    iovec part{&request, sizeof(request)};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * 4)> control{};
+    msghdr header{};
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.data();
+    header.msg_controllen = control.size();
+    cmsghdr* rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int) * 4);
+    const std::array<int, 4> fds = {writer.get(), writer.get(), writer.get(), writer.get()};
+    std::memcpy(CMSG_DATA(rights), fds.data(), sizeof(fds));
+    ASSERT_EQ(::sendmsg(here_.get(), &header, 0), static_cast<ssize_t>(sizeof(request)));
+    request.magic = 0;
+    ASSERT_EQ(send_message(here_.get(), request, writer.get()), 0);
+    writer.reset();
+    Request got;
+    EXPECT_EQ(receive(got), 0);
+    EXPECT_EQ(receive(got), EPROTO);
+    passed_.reset();
+    char byte = 0;
+    EXPECT_EQ(::read(reader.get(), &byte, 1), 0);  // end of file: no writer is left
+}
+
+TEST_F(Wire, ClosedPeerIsToldFromAMessage) {
+    here_.reset();
+    Reply got;
+    EXPECT_EQ(receive(got), ENOTCONN);
+    EXPECT_EQ(send_message(there_.get(), Request{}), EPIPE);
+}
+
+TEST(WireText, IsCutToItsFieldAndReadWithoutTerminator) {
+    char field[8];
+    copy_text(field, "much too long");
+    EXPECT_EQ(text_of(field), "much to");
+    std::memset(field, 'x', sizeof(field));
+    EXPECT_EQ(text_of(field), "xxxxxxxx");
+    copy_text(field, "");
+    EXPECT_EQ(text_of(field), "");
+}
+
+TEST(Names, OfPoolsAreShortAndPlain) {
+    EXPECT_EQ(check_pool_name("frames-2_b"), "");
+    EXPECT_EQ(check_pool_name(std::string(63, 'a')), "");
+    for (const char* bad : {"", "a.b", "a/b", "..", "a b", "ä", "a\n"}) {
+        EXPECT_NE(check_pool_name(bad), "") << bad;
+    }
+    EXPECT_NE(check_pool_name(std::string(64, 'a')), "");
+    EXPECT_NE(check_pool_name(std::string_view("a\0b", 3)), "");
+    EXPECT_EQ(object_name("p", 0), "/mempool.p");
+    EXPECT_EQ(object_name("p", 12), "/mempool.p.12");
+}
+
+}  // namespace
+}  // namespace mempool::shm

@@ -1,0 +1,22 @@
+// Names for the pools of a test, and removal of what they leave in /dev/shm.
+//
+// Used by every test that makes a pool. /dev/shm is shared by all tests that run at once, so a name
+// holds the process id. Never touches an object of a pool that it was not asked about.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace mempool_test {
+
+/// A pool name of this process alone: `stem`, the process id and a number. Whatever stands in
+/// /dev/shm under it is removed when this process exits (not in a forked child, not at a SIGKILL).
+std::string unique_pool(const std::string& stem);
+
+/// Names in /dev/shm of all objects of `pool`: segments and what was set aside.
+std::vector<std::string> objects_of(const std::string& pool);
+
+/// Removes all of objects_of(pool).
+void remove_pool(const std::string& pool);
+
+}  // namespace mempool_test
