@@ -45,17 +45,14 @@ std::uint64_t Admin::grow(std::string_view pool, std::uint64_t slots) {
 ReclaimReport Admin::reclaim(std::string_view pool,
                              std::optional<std::chrono::seconds> detached_age) {
     const std::uint64_t age =
-        detached_age
-            ? static_cast<std::uint64_t>(std::max<std::int64_t>(detached_age->count(), 0))
-            : kNoAge;
-    const shm::Reply reply =
-        impl_->link.call(request_about(shm::RequestKind::kReclaim, pool, age));
+        detached_age ? static_cast<std::uint64_t>(std::max<std::int64_t>(detached_age->count(), 0))
+                     : kNoAge;
+    const shm::Reply reply = impl_->link.call(request_about(shm::RequestKind::kReclaim, pool, age));
     return {.clients = reply.values[1], .slots = reply.values[0], .detached = reply.values[2]};
 }
 
 std::string Admin::daemon_version() {
-    const shm::Reply reply =
-        impl_->link.call(detail::make_request(shm::RequestKind::kStatus, {}));
+    const shm::Reply reply = impl_->link.call(detail::make_request(shm::RequestKind::kStatus, {}));
     return "mempoold " + std::string(shm::text_of(reply.text)) + ", pid " +
            std::to_string(reply.values[0]);
 }

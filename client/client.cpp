@@ -43,16 +43,23 @@ Slot Client::get_for(std::chrono::nanoseconds timeout, std::error_code& error) n
 
 std::size_t Client::get_bulk(std::span<Slot> slots) noexcept { return impl_->get_bulk(slots); }
 
+// Not static, though any client would do: a Slot knows its own.
+// NOLINTBEGIN(readability-convert-member-functions-to-static)
+
 // A moved-in Slot is emptied here, not merely taken over: the caller's object must not return the
 // slot again.
 std::error_code Client::put(Slot&& slot) noexcept {
     return code_of(detail::ClientImpl::put(slot));  // NOLINT(*-rvalue-reference-param-not-moved)
 }
 
-std::error_code Client::put(Handle handle) noexcept { return code_of(impl_->put(handle, detail::kShared)); }
-
 std::size_t Client::put_bulk(std::span<Slot> slots) noexcept {
     return detail::ClientImpl::put_bulk(slots);
+}
+
+// NOLINTEND(readability-convert-member-functions-to-static)
+
+std::error_code Client::put(Handle handle) noexcept {
+    return code_of(impl_->put(handle, detail::kShared));
 }
 
 Slot Client::adopt(Handle handle) noexcept { return impl_->adopt(handle, nullptr); }
@@ -83,7 +90,8 @@ void Slot::set_tag(std::uint32_t tag) noexcept {
     }
 }
 
-[[gnu::flatten]] void detail::drop_slot(ClientImpl* client, Handle handle, std::uint32_t flags) noexcept {
+[[gnu::flatten]] void detail::drop_slot(ClientImpl* client, Handle handle,
+                                        std::uint32_t flags) noexcept {
     client->put(handle, flags);
 }
 

@@ -58,8 +58,7 @@ std::unique_ptr<ClientImpl> ClientImpl::attach(std::string_view pool,
             throw Error(EPROTO, std::generic_category(),
                         "mempoold at " + link.path() + " gave a client number out of range");
         }
-        return std::make_unique<ClientImpl>(std::move(link),
-                                            Mapping(fd.get(), std::move(identity)),
+        return std::make_unique<ClientImpl>(std::move(link), Mapping(fd.get(), std::move(identity)),
                                             shm::ClientId{static_cast<std::uint32_t>(id)});
     } catch (...) {
         // Without it the daemon would keep the client's place as long as this process lives.

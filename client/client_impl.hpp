@@ -8,7 +8,8 @@
 // Fork: the hot page is wiped in a forked child (MADV_WIPEONFORK), so the serial reads 0 there, no
 // lane matches it, and every operation ends in the slow path's check. Costs the parent nothing.
 //
-// Locks, outer before inner: the registry's > lanes_mutex_; home_mutex_; mapping_mutex_ > link_mutex_.
+// Locks, outer before inner: the registry's > lanes_mutex_; home_mutex_; mapping_mutex_ >
+// link_mutex_.
 #pragma once
 
 #include <atomic>
@@ -159,8 +160,8 @@ static_assert(kErase == shm::kEraseOnPut, "a Slot takes over the pool's options 
 inline Slot ClientImpl::get(std::error_code* error) noexcept {
     ThreadLane* mine = cached_lane(serial());
     shm::Taken taken;
-    if (mine != nullptr &&
-        mine->lane.try_get(hot_.limit.load(std::memory_order_acquire), taken)) [[likely]] {
+    if (mine != nullptr && mine->lane.try_get(hot_.limit.load(std::memory_order_acquire), taken))
+        [[likely]] {
         return slot_of(taken, mine->lane.options());
     }
     return get_slowly(error);

@@ -21,9 +21,8 @@ constexpr milliseconds kLongestTimeout{std::chrono::hours{24}};
 constexpr std::int32_t kLastErrno = 4095;
 
 std::string connect_error_text(int error, const std::string& path) {
-    const std::string remedy =
-        "start it ('systemctl start mempoold', or 'mempoold --socket " + path +
-        " …'), or name the socket of a running one in MEMPOOL_SOCKET";
+    const std::string remedy = "start it ('systemctl start mempoold', or 'mempoold --socket " +
+                               path + " …'), or name the socket of a running one in MEMPOOL_SOCKET";
     switch (error) {
         case ENOENT:
         case ENOTDIR:
@@ -101,8 +100,8 @@ int Connection::open_socket(bool may_wait) noexcept {
     }
     int result = 0;
     do {
-        result = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address_),
-                           sizeof(address_));
+        result =
+            ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address_), sizeof(address_));
     } while (result != 0 && errno == EINTR);
     if (result != 0) {
         return errno;

@@ -34,13 +34,19 @@ public:
     }
 };
 
+/// Never destroyed: a Client may be used by a destructor that runs at exit.
+union Immortal {
+    constexpr Immortal() noexcept : value() {}
+    Immortal(const Immortal&) = delete;
+    Immortal& operator=(const Immortal&) = delete;
+    ~Immortal() {}  // NOLINT(modernize-use-equals-default): a default one would be deleted
+    Category value;
+};
+constinit const Immortal kCategory;
+
 }  // namespace
 
-const std::error_category& error_category() noexcept {
-    // Never destroyed: a Client may be used by a destructor that runs at exit.
-    static const Category& category = *new Category;
-    return category;
-}
+const std::error_category& error_category() noexcept { return kCategory.value; }
 
 Error::~Error() = default;
 

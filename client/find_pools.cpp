@@ -48,8 +48,8 @@ void add_present(Found& found) {
     for (std::filesystem::directory_iterator at("/dev/shm", error), end; !error && at != end;
          at.increment(error)) {
         const std::string file = at->path().filename().string();
-        const std::string_view name = std::string_view(file).substr(
-            std::min(kObjectPrefix.size(), file.size()));
+        const std::string_view name =
+            std::string_view(file).substr(std::min(kObjectPrefix.size(), file.size()));
         if (file.starts_with(kObjectPrefix) && shm::check_pool_name(name).empty()) {
             entry_of(found, name).present = true;
         }

@@ -276,11 +276,11 @@ std::vector<ClientInfo> Inspector::clients() const {
     for (std::uint32_t m = 1; m < pool.magazine_limit(); ++m) {
         const shm::MagazineHead& magazine = pool.magazine(MagazineId{m});
         const MagazineWord word{magazine.word.load(std::memory_order_acquire)};
-        const auto owner = word.state() == MagazineState::kOwned ? owner_of(pool, word.lane())
-                                                                 : std::nullopt;
+        const auto owner =
+            word.state() == MagazineState::kOwned ? owner_of(pool, word.lane()) : std::nullopt;
         if (owner) {
-            cached[raw(*owner)] += std::min(magazine.count.load(std::memory_order_relaxed),
-                                            pool.magazine_capacity());
+            cached[raw(*owner)] +=
+                std::min(magazine.count.load(std::memory_order_relaxed), pool.magazine_capacity());
         }
     }
     std::vector<ClientInfo> clients;
@@ -312,8 +312,7 @@ std::vector<SegmentInfo> Inspector::segments() const {
              .object = shm::object_name(impl_->identity().name, number).substr(1),
              .first_index = entry.first_index,
              .slots = entry.slot_count,
-             .file_bytes =
-                 shm::segment_file_bytes(pool.geometry(), number, entry.slot_count),
+             .file_bytes = shm::segment_file_bytes(pool.geometry(), number, entry.slot_count),
              .added_at = entry.added_at});
     }
     return segments;

@@ -56,8 +56,7 @@ bool same_place(const shm::SegmentEntry& a, const shm::SegmentEntry& b) noexcept
 bool is_segment(int fd, const PoolIdentity& identity, std::uint32_t number,
                 const shm::SegmentEntry& entry) noexcept {
     shm::SegmentHeader header{};
-    return size_of(fd) >=
-               shm::segment_file_bytes(identity.geometry, number, entry.slot_count) &&
+    return size_of(fd) >= shm::segment_file_bytes(identity.geometry, number, entry.slot_count) &&
            read_start(fd, &header, sizeof(header)) && header.magic == shm::kSegmentMagic &&
            header.layout_version == shm::kLayoutVersion && header.number == number &&
            std::memcmp(header.uuid, identity.uuid.data(), identity.uuid.size()) == 0 &&
@@ -113,11 +112,10 @@ shm::UniqueFd open_segment(std::string_view pool, std::uint32_t number, int flag
 }
 
 MetadataMapping::MetadataMapping(int fd, PoolIdentity identity)
-    : identity_(std::move(identity)),
-      map_(for_pool(identity_.name,
-                    [&] { return shm::SegmentMap(identity_.geometry.slots_offset); })) {
-    for_pool(identity_.name,
-             [&] { map_.map(fd, 0, 0, identity_.geometry.slots_offset, false); });
+    : identity_(std::move(identity)), map_(for_pool(identity_.name, [&] {
+          return shm::SegmentMap(identity_.geometry.slots_offset);
+      })) {
+    for_pool(identity_.name, [&] { map_.map(fd, 0, 0, identity_.geometry.slots_offset, false); });
     pool_ = shm::Pool(map_.base(), identity_.geometry);
 }
 
@@ -141,9 +139,8 @@ Mapping::Mapping(int fd, PoolIdentity identity) : identity_(std::move(identity))
                                    " bytes long and should have " + std::to_string(needed) +
                                    ": it was truncated");
     }
-    for_pool(identity_.name, [&] {
-        map_->map(fd, g.slots_offset, g.slots_offset, needed - g.slots_offset, true);
-    });
+    for_pool(identity_.name,
+             [&] { map_->map(fd, g.slots_offset, g.slots_offset, needed - g.slots_offset, true); });
     last_ = entry;
     segments_ = 1;
 }
@@ -182,8 +179,7 @@ void Mapping::map_segment(std::uint32_t number, const shm::SegmentEntry& entry,
         }
     }
     const shm::Geometry& g = identity_.geometry;
-    const std::uint64_t bytes =
-        shm::segment_file_bytes(g, number, entry.slot_count) - shm::kPage;
+    const std::uint64_t bytes = shm::segment_file_bytes(g, number, entry.slot_count) - shm::kPage;
     map_->map(fd.get(), shm::kPage, g.offset_of(shm::SlotIndex{entry.first_index}), bytes, true);
 }
 

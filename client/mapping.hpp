@@ -80,9 +80,9 @@ private:
     PoolIdentity identity_;
     std::unique_ptr<shm::SegmentMap> map_;
     shm::Pool pool_;
-    shm::SegmentEntry last_{};     // as mapped last
-    std::uint32_t segments_ = 0;   // mapped
-    bool changing_ = false;        // inside extend()
+    shm::SegmentEntry last_{};    // as mapped last
+    std::uint32_t segments_ = 0;  // mapped
+    bool changing_ = false;       // inside extend()
 };
 
 }  // namespace mempool::detail

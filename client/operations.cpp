@@ -42,8 +42,8 @@ public:
         waiting_.fetch_sub(1, std::memory_order_relaxed);
         // The daemon may have corrected the sum meanwhile: never below zero.
         std::uint32_t seen = waiters_.load(std::memory_order_relaxed);
-        while (seen != 0 && !waiters_.compare_exchange_weak(seen, seen - 1,
-                                                            std::memory_order_relaxed)) {
+        while (seen != 0 &&
+               !waiters_.compare_exchange_weak(seen, seen - 1, std::memory_order_relaxed)) {
         }
     }
 
@@ -230,8 +230,7 @@ Errc ClientImpl::put_slowly(Handle handle) noexcept {
             }
             clean(t);
         }
-        const Errc no_lane =
-            with_lane([&](shm::Lane& lane) { result = lane.put(t, announced); });
+        const Errc no_lane = with_lane([&](shm::Lane& lane) { result = lane.put(t, announced); });
         if (no_lane != kNone) {
             return no_lane;
         }

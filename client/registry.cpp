@@ -19,8 +19,8 @@ Registry& Registry::instance() {
     if (registry != nullptr) {
         return *registry;
     }
-    void* page = ::mmap(nullptr, shm::kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                        -1, 0);
+    void* page =
+        ::mmap(nullptr, shm::kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) {
         throw Error(errno, std::generic_category(), "no memory for a client of a pool");
     }

@@ -45,9 +45,8 @@ public:
         if (known != entries_.end()) {
             return known->lane;
         }
-        std::erase_if(entries_, [](const CachedLane& e) {
-            return !Registry::instance().contains(e.serial);
-        });
+        std::erase_if(entries_,
+                      [](const CachedLane& e) { return !Registry::instance().contains(e.serial); });
         entries_.reserve(entries_.size() + 1);  // may throw, so before the claim
         ThreadLane* lane = client.claim_lane();
         entries_.push_back({serial, lane});

@@ -109,9 +109,8 @@ TEST(Attach, TakesAnErrorNumberThatIsNoneForABrokenDaemon) {
 TEST(Attach, DoesNotWaitForeverForASilentDaemon) {
     const Served served({}, at_attach([](Answer& a) { a.silent = true; }));
     expect_error(ETIMEDOUT, "does not answer", [&] {
-        static_cast<void>(Client::attach(
-            served.pool.name(),
-            {.socket = served.daemon.socket_path(), .timeout = milliseconds{30}}));
+        static_cast<void>(Client::attach(served.pool.name(), {.socket = served.daemon.socket_path(),
+                                                              .timeout = milliseconds{30}}));
     });
 }
 
@@ -168,8 +167,7 @@ TEST(Attach, RefusesDescriptorsThatAreNoPool) {
     ASSERT_EQ(::ftruncate(zeros.get(), 1 << 20), 0);
     const mempool::shm::UniqueFd noise{::memfd_create("noise", MFD_CLOEXEC)};
     const std::string bytes(1 << 16, 'n');
-    ASSERT_EQ(::write(noise.get(), bytes.data(), bytes.size()),
-              static_cast<ssize_t>(bytes.size()));
+    ASSERT_EQ(::write(noise.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
     const std::vector<std::tuple<int, int, std::string>> cases{
         {empty.get(), EAGAIN, "is being created"},
         {zeros.get(), EAGAIN, "is being created"},
@@ -224,9 +222,7 @@ TEST(Attach, RefusesATruncatedObjectInsteadOfFaulting) {
                                 a.reply.values[0] = 1;
                                 a.fd = pool.segment(0);
                             }));
-    const auto attach = [&] {
-        static_cast<void>(Client::attach(pool.name(), daemon.options()));
-    };
+    const auto attach = [&] { static_cast<void>(Client::attach(pool.name(), daemon.options())); };
     const std::uint64_t metadata = pool.pool().geometry().slots_offset;
     for (const std::uint64_t bytes : {metadata + 4096, metadata - 4096, std::uint64_t{4096}}) {
         pool.truncate(bytes);

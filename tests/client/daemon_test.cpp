@@ -1,4 +1,6 @@
 // The library against the real daemon.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -7,9 +9,6 @@
 #include <thread>
 #include <utility>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "mempool/client.hpp"
 #include "mempool/inspect.hpp"

@@ -85,8 +85,7 @@ void FakeDaemon::wait_for(RequestKind kind, std::uint32_t count) const {
 void FakeDaemon::serve() {
     std::vector<Peer> peers;
     for (;;) {
-        std::vector<pollfd> polled{{stop_pipe_[0].get(), POLLIN, 0},
-                                   {listener_.get(), POLLIN, 0}};
+        std::vector<pollfd> polled{{stop_pipe_[0].get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
         for (const Peer& peer : peers) {
             polled.push_back({peer.socket.get(), POLLIN, 0});
         }

@@ -24,8 +24,8 @@ namespace mempool_test {
 struct Answer {
     mempool::shm::Reply reply;
     int fd = -1;
-    bool silent = false;      ///< send nothing
-    bool close = false;       ///< close the connection instead
+    bool silent = false;                              ///< send nothing
+    bool close = false;                               ///< close the connection instead
     std::size_t bytes = sizeof(mempool::shm::Reply);  ///< send that many of the reply
 };
 

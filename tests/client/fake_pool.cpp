@@ -29,21 +29,20 @@ void check(int error, const char* what) {
 }  // namespace
 
 FakePool::FakePool(const FakePoolOptions& options) : name_(unique_pool("fake")) {
-    const auto geometry = make_geometry(
-        {.slot_size = options.slot_size,
-         .max_slots = options.max_slots == 0 ? options.slots : options.max_slots,
-         .magazine_capacity = options.magazine_capacity,
-         .client_count = options.client_count});
+    const auto geometry =
+        make_geometry({.slot_size = options.slot_size,
+                       .max_slots = options.max_slots == 0 ? options.slots : options.max_slots,
+                       .magazine_capacity = options.magazine_capacity,
+                       .client_count = options.client_count});
     const Geometry& g = geometry.value();
     map_ = std::make_unique<SegmentMap>(g.range_bytes);
     const std::uint64_t bytes = segment_file_bytes(g, 0, options.slots);
     segments_.push_back(create(0, bytes));
     map_->map(segments_[0].get(), 0, 0, bytes, true);
     pool_ = Pool(map_->base(), g);
-    write_header(pool_, {.name = name_,
-                         .uuid = {0x12, 0x34, 0x56, 0x78},
-                         .first_generation = 77,
-                         .now = kNow});
+    write_header(
+        pool_,
+        {.name = name_, .uuid = {0x12, 0x34, 0x56, 0x78}, .first_generation = 77, .now = kNow});
     pool_.live().options.store(options.erase_on_put ? kEraseOnPut : 0);
     announce_segment(pool_, 0, next_segment(g, 0, options.slots, nullptr, kNow));
     mark_ready(pool_);
@@ -81,8 +80,7 @@ void FakePool::grow(std::uint32_t slots, bool named) {
 void FakePool::hide() { ::shm_unlink(object_name(name_, 0).c_str()); }
 
 void FakePool::truncate(std::uint64_t bytes) const {
-    check(::ftruncate(segments_[0].get(), static_cast<off_t>(bytes)) == 0 ? 0 : errno,
-          "ftruncate");
+    check(::ftruncate(segments_[0].get(), static_cast<off_t>(bytes)) == 0 ? 0 : errno, "ftruncate");
 }
 
 int FakePool::segment(std::uint32_t number) const {

@@ -27,8 +27,8 @@ int in_child(Body body) {
 }
 
 /// 0, or the line of the first condition that does not hold.
-#define MEMPOOL_CHECK(condition) \
-    if (!(condition)) {          \
+#define MEMPOOL_CHECK(condition)   \
+    if (!(condition)) {            \
         return __LINE__ % 250 + 1; \
     }
 
@@ -124,6 +124,7 @@ TEST(Fork, BesideThreadsThatKeepGettingAndAttaching) {
     Client client = served.attach();
     std::atomic<bool> stop{false};
     std::vector<std::thread> threads;
+    threads.reserve(2);
     for (int k = 0; k < 2; ++k) {
         threads.emplace_back([&] {
             while (!stop.load()) {

@@ -1,9 +1,10 @@
 // Inspector, find_pools() and Admin against a fake daemon.
+#include "mempool/inspect.hpp"
+
 #include <algorithm>
 #include <chrono>
 
 #include "client/fixture.hpp"
-#include "mempool/inspect.hpp"
 #include "mempool/shm/create.hpp"
 
 namespace mempool_test {
@@ -100,8 +101,8 @@ TEST(Inspector, VisitsSlotsUntilItIsToldToStop) {
         return true;
     });
     ASSERT_EQ(slots.size(), 16U);
-    const auto found = std::find_if(slots.begin(), slots.end(),
-                                    [&](const auto& s) { return s.state == "held"; });
+    const auto found =
+        std::find_if(slots.begin(), slots.end(), [&](const auto& s) { return s.state == "held"; });
     ASSERT_NE(found, slots.end());
     EXPECT_EQ(found->handle, held.handle().value());
     EXPECT_EQ(found->offset, held.offset());
@@ -166,9 +167,8 @@ TEST(Inspector, AsksTheDaemonForWhatHasNoName) {
 
 TEST(Inspector, RefusesPoolsThatAreNotReadyOrBroken) {
     const Served served;
-    expect_error(EINVAL, "name", [&] {
-        static_cast<void>(Inspector::open("../x", served.daemon.options()));
-    });
+    expect_error(EINVAL, "name",
+                 [&] { static_cast<void>(Inspector::open("../x", served.daemon.options())); });
     served.pool.pool().header().state.store(mempool::shm::PoolState::kCreating);
     expect_error(EAGAIN, "being created", [&] { static_cast<void>(inspect(served)); });
     served.pool.pool().header().magic = 5;

@@ -108,6 +108,7 @@ TEST(Threads, ManyClientsOneAfterAnotherInOneThread) {
 TEST(Threads, ManyClientsAtOnceInOneThread) {
     const Served served({.slots = 1024, .client_count = 32});
     std::vector<Client> clients;
+    clients.reserve(20);
     for (int k = 0; k < 20; ++k) {
         clients.push_back(served.attach());
     }
@@ -127,6 +128,7 @@ TEST(Threads, EndWhileTheClientGoes) {
         auto client = std::make_unique<Client>(served.attach());
         std::barrier step(3);
         std::vector<std::thread> threads;
+        threads.reserve(2);
         for (int k = 0; k < 2; ++k) {
             threads.emplace_back([&] {
                 EXPECT_TRUE(client->get());

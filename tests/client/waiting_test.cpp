@@ -92,6 +92,7 @@ TEST(GetFor, EveryWaiterIsServed) {
     std::vector<Slot> all = get_all(client);
     ASSERT_EQ(all.size(), 4U);
     std::vector<std::thread> waiters;
+    waiters.reserve(4);
     for (int k = 0; k < 4; ++k) {
         waiters.emplace_back([&] {
             const Slot slot = client.get_for(seconds{30});
@@ -126,6 +127,7 @@ TEST(GetFor, ThreadsThatShareTheHomeLaneWaitToo) {
     std::vector<Slot> all = get_all(client);
     // More than the six lanes there are for threads.
     std::vector<std::thread> waiters;
+    waiters.reserve(10);
     for (int k = 0; k < 10; ++k) {
         waiters.emplace_back([&] { EXPECT_TRUE(client.get_for(seconds{30})); });
     }

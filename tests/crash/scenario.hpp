@@ -43,7 +43,9 @@ struct Scenario {
 };
 
 /// So that GoogleTest names a case after it and not after its bytes.
-inline void PrintTo(const Scenario& scenario, std::ostream* out) { *out << scenario.name; }
+inline std::ostream& operator<<(std::ostream& out, const Scenario& scenario) {
+    return out << scenario.name;
+}
 
 constexpr int kNothingLeft = 1;
 

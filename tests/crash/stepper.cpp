@@ -1,11 +1,11 @@
 #include "crash/stepper.hpp"
 
-#include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <stdexcept>
 #include <string>
 
@@ -20,8 +20,7 @@ constexpr int kCannotTrace = 125;
 
 }  // namespace
 
-Stepper::Stepper(const std::function<int()>& operation) {
-    pid_ = ::fork();
+Stepper::Stepper(const std::function<int()>& operation) : pid_(::fork()) {
     if (pid_ < 0) {
         throw std::runtime_error("fork failed");
     }

@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <memory>
 #include <stdexcept>
 #include <system_error>
 #include <thread>
@@ -109,19 +108,19 @@ PoolClient::PoolClient(const std::string& socket_path, const std::string& pool)
                                  (reply ? std::string(shm::text_of(reply->text)) : "closed"));
     }
     id_ = shm::ClientId{static_cast<std::uint32_t>(reply->values[0])};
-    auto header = std::make_unique<shm::Header>();
+    shm::Header header{};
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0 ||
-        ::pread(fd.get(), header.get(), sizeof(shm::Header), 0) != sizeof(shm::Header)) {
+        ::pread(fd.get(), &header, sizeof(header), 0) != sizeof(header)) {
         throw std::runtime_error("attach: no header");
     }
     const auto bytes = static_cast<std::uint64_t>(status.st_size);
-    if (const std::string fault = shm::check_header(*header, bytes); !fault.empty()) {
+    if (const std::string fault = shm::check_header(header, bytes); !fault.empty()) {
         throw std::runtime_error("attach: " + fault);
     }
-    map_.emplace(header->geometry.range_bytes);
+    map_.emplace(header.geometry.range_bytes);
     map_->map(fd.get(), 0, 0, bytes, true);
-    view_ = shm::Pool(map_->base(), header->geometry);
+    view_ = shm::Pool(map_->base(), header.geometry);
 }
 
 std::uint32_t PoolClient::get(std::uint32_t wanted) {

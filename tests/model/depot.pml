@@ -1,8 +1,8 @@
 /* The depot's ring, step by step: push, claim-first-remove-second, give, and what a death between
  * any two steps leaves for reclaim and rehint. See docs/concurrency.md for the labels.
  *
- * Two clients each take a magazine out of the ring and give it back, TURNS times. One of them may
- * be killed between any two steps, and so may the daemon while it reclaims; a new one starts over.
+ * Two clients take a magazine out of the ring and give it back, one of them twice. The other may be
+ * killed between any two steps, and so may the daemon while it reclaims; a new one starts over.
  * Asserted: a magazine never has two owners (I4); while nobody dies, every magazine in the depot
  * has a hint; after the last reclaim and rehint every magazine can be claimed, once (I5).
  *
@@ -11,9 +11,6 @@
 #define MAGAZINES 2
 #define CELLS 4
 #define CLIENTS 2
-#ifndef TURNS
-#define TURNS 2
-#endif
 #define DAEMON 3 /* as an owner; lanes of clients are 1 and 2 */
 #define CHECKER 4
 
@@ -129,7 +126,7 @@ proctype client(byte me) {
     bool done;
     {
         do
-        :: turn < TURNS ->
+        :: turn < me -> /* the one that may be killed takes one turn, the other two */
            claim(me);
            if
            :: got != 0 -> give(got)

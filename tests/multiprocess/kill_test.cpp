@@ -84,19 +84,23 @@ TEST_F(KillTest, OfTheDaemonStopsNobodyAndLosesNoSlot) {
     Crew crew(crew_options());
     const std::uint32_t kills = setting("MEMPOOL_DAEMON_KILLS", kUsualDaemonKills);
     for (std::uint32_t k = 0; k < kills && !HasFailure(); ++k) {
-        sleep_random(random_, 20000);
-        daemon_.kill9();
-        const std::uint64_t before = crew.tally().gets.load();
-        // Clients that die now are found dead by the next daemon.
+        // Clients that die while it is down are found dead by the next daemon.
         const std::uint32_t deaths = k % 4;
+        const auto wait_for_gets = [&](std::uint64_t count) {
+            const std::uint64_t before = crew.tally().gets.load();
+            while (crew.tally().gets.load() < before + count) {
+                sleep_random(random_, 1000);
+            }
+        };
+        sleep_random(random_, 20000);
+        wait_for_gets(100);  // at least one member is attached and at work
+        daemon_.kill9();
         for (std::uint32_t death = 0; death < deaths; ++death) {
             sleep_random(random_, 2000);
             crew.replace_one();
         }
-        if (deaths == 0) {  // all members are attached, so they go on meanwhile
-            while (crew.tally().gets.load() < before + 100) {
-                sleep_random(random_, 1000);
-            }
+        if (deaths == 0) {  // nobody died, so those at work go on
+            wait_for_gets(100);
         }
         daemon_.restart();
     }

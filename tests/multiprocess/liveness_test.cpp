@@ -1,10 +1,10 @@
 // Who counts as dead and who doesn't: one that is killed, without a connection, turned into another
 // program, left behind by a daemon that was killed.
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <functional>

@@ -93,6 +93,9 @@ TEST_F(Sharing, HandleOfADeadSenderIsStale) {
     EXPECT_EQ(client.put(handle), mempool::Errc::kStale);
 }
 
+// Differs from process to process and from slot to slot.
+int stamp_of(std::size_t slot) { return (::getpid() + static_cast<int>(slot)) & 0xff; }
+
 // Gets and holds until somebody says so, each slot with its own stamp; returns all of them.
 int hold_all(const std::string& pool, const AttachOptions& options, const Line& line,
              std::uint64_t share) {
@@ -103,7 +106,7 @@ int hold_all(const std::string& pool, const AttachOptions& options, const Line& 
         if (!slot) {
             return 2;
         }
-        std::memset(slot.data(), static_cast<int>(::getpid() + slots.size()) & 0xff, slot.size());
+        std::memset(slot.data(), stamp_of(slots.size()), slot.size());
         slots.push_back(std::move(slot));
     }
     line.say('h');
@@ -111,7 +114,7 @@ int hold_all(const std::string& pool, const AttachOptions& options, const Line& 
         return 3;
     }
     for (std::size_t k = 0; k < slots.size(); ++k) {
-        const auto expected = static_cast<std::byte>(static_cast<std::size_t>(::getpid()) + k);
+        const auto expected = static_cast<std::byte>(stamp_of(k));
         for (const std::byte byte : slots[k].span()) {
             if (byte != expected) {
                 return 4;
@@ -124,6 +127,7 @@ int hold_all(const std::string& pool, const AttachOptions& options, const Line& 
 TEST_F(Sharing, PoolGrowsToItsMaximumUnderLoad) {
     daemon_.start({"--pool", pool_ + ":1KiBx64,max_slots=1024,grow_factor=2"});
     std::vector<std::unique_ptr<Child>> holders;
+    holders.reserve(4);
     for (int k = 0; k < 4; ++k) {
         holders.push_back(std::make_unique<Child>(
             [this](const Line& line) { return hold_all(pool_, options(), line, 240); }));

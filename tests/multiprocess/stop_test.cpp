@@ -3,9 +3,9 @@
 //
 // MEMPOOL_STOP_SECONDS sets how long (default 30).
 #include <gtest/gtest.h>
-#include <signal.h>
 
 #include <chrono>
+#include <csignal>
 #include <mempool/client.hpp>
 #include <mempool/inspect.hpp>
 #include <string>

@@ -13,7 +13,6 @@
 namespace mempool::shm {
 namespace {
 
-using test::PoolOptions;
 using test::TestPool;
 
 constexpr LaneId kLane{1};

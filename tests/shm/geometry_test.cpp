@@ -123,7 +123,7 @@ TEST(Geometry, AlignsSlotsAndBeginsEverySegmentOnAPage) {
         if (shape.slot_size >= 16 * kPage) {
             EXPECT_EQ(g->slot_stride % kPage, 0U);
         }
-        EXPECT_GE(g->magazine_stride, sizeof(MagazineHead) + 4 * shape.magazine_capacity);
+        EXPECT_GE(g->magazine_stride, sizeof(MagazineHead) + 4UL * shape.magazine_capacity);
         EXPECT_EQ(g->magazine_stride % kCacheLine, 0U);
     }
 }

@@ -2,9 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstddef>
 #include <cstring>
 #include <functional>
-#include <memory>
 #include <string>
 
 #include "shm/test_pool.hpp"
@@ -18,10 +19,11 @@ class HeaderCheck : public testing::Test {
 protected:
     // Copied once, changed, checked: as a process does that attaches.
     std::string check(const std::function<void(Header&)>& change) {
-        auto copy = std::make_unique<Header>();
-        std::memcpy(static_cast<void*>(copy.get()), &test_.pool().header(), sizeof(Header));
-        change(*copy);
-        return check_header(*copy, bytes_);
+        alignas(Header) std::array<std::byte, sizeof(Header)> bytes;
+        std::memcpy(bytes.data(), &test_.pool().header(), sizeof(Header));
+        auto& copy = *reinterpret_cast<Header*>(bytes.data());
+        change(copy);
+        return check_header(copy, bytes_);
     }
 
     test::TestPool test_;

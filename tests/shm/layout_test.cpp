@@ -176,7 +176,14 @@ std::string diff(const std::string& golden, const std::string& now) {
         const std::string left = k < a.size() ? a[k] : "";
         const std::string right = k < b.size() ? b[k] : "";
         if (left != right) {
-            text += "-" + left + "\n+" + right + "\n";
+            text += "-";
+            text += left;
+            text += "
+                    + ";
+                    text += right;
+            text +=
+                "
+                ";
         }
     }
     return text;

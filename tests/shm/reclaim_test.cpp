@@ -253,6 +253,37 @@ TEST_F(ReclaimTest, WhatADeadDaemonHadInItsHandsIsTakenBack) {
     EXPECT_EQ(fault_at_rest(test_, 0), "");
 }
 
+// --- detached slots ---------------------------------------------------------------------------
+
+TEST_F(ReclaimTest, OfDetachedSlotsTakesThoseThatAreOldEnough) {
+    pool_.live().now.store(2000);
+    ASSERT_EQ(lane_.detach(held_[0], test_.limit()), PutResult::kOk);
+    pool_.live().now.store(2010);
+    ASSERT_EQ(lane_.detach(held_[1], test_.limit()), PutResult::kOk);
+    EXPECT_EQ(reclaim_detached(pool_, 1999, nullptr), 0U);
+    EXPECT_EQ(reclaim_detached(pool_, 2000, nullptr), 1U);
+    EXPECT_EQ(lane_.adopt(held_[0], test_.limit()), PutResult::kStale);
+    EXPECT_EQ(lane_.adopt(held_[1], test_.limit()), PutResult::kOk);
+    EXPECT_EQ(reclaim_detached(pool_, ~0U, nullptr), 0U);  // held again, and the others always were
+    bury();
+    EXPECT_EQ(fault_at_rest(test_, 0), "");
+}
+
+TEST_F(ReclaimTest, OfDetachedSlotsErasesEachBeforeItIsFree) {
+    for (const Taken& t : held_) {
+        ASSERT_EQ(lane_.detach(t, test_.limit()), PutResult::kOk);
+    }
+    std::size_t erased = 0;
+    const auto erase = [&](SlotIndex i) {
+        EXPECT_TRUE(SlotWord{pool_.word(i).load()}.is_held_by(kDaemonClient));
+        ++erased;
+    };
+    EXPECT_EQ(reclaim_detached(pool_, ~0U, erase), held_.size());
+    EXPECT_EQ(erased, held_.size());
+    bury();
+    EXPECT_EQ(fault_at_rest(test_, 0), "");
+}
+
 TEST(Reclaim, WorksInAPoolWithoutASingleFreeSlot) {
     TestPool test;
     Lane lane = test.open(kVictimLane, kVictim);
@@ -284,7 +315,7 @@ TEST(ReclaimStress, LosesNothingBesideLiveLanes) {
     std::atomic<bool> stop{false};
     std::vector<std::thread> living;
     for (std::uint32_t c = 3; c < 6; ++c) {
-        living.emplace_back([&test, &stop, c, lane = test.open(LaneId{c}, ClientId{c})]() mutable {
+        living.emplace_back([&test, &stop, lane = test.open(LaneId{c}, ClientId{c})]() mutable {
             std::vector<Taken> mine;
             for (std::uint32_t k = 0; !stop.load(std::memory_order_acquire); ++k) {
                 Taken t;

@@ -97,7 +97,8 @@ public:
             if (i >= limit && i < depot_.pool().index_limit()) {
                 return GetResult::kUnmapped;
             }
-            loaded_->count.store(top, std::memory_order_relaxed);  // stale, or no such slot: drop it
+            // A stale item, or no such slot: drop it.
+            loaded_->count.store(top, std::memory_order_relaxed);
         }
         return GetResult::kOk;
     }
@@ -303,7 +304,8 @@ private:
             if (!out || seen.generation() != t.generation) {
                 return refuse(PutResult::kStale);
             }
-            stamp_time(times_[raw(t.index)], live_->now.load(std::memory_order_relaxed));  // before D1: who sees the slot detached sees since when
+            // Before D1: who sees the slot detached sees since when.
+            stamp_time(times_[raw(t.index)], live_->now.load(std::memory_order_relaxed));
         } while (!word.compare_exchange_weak(seen.bits, wanted.bits,     // A1, D1
                                              std::memory_order_acq_rel,  // A0 is A1's own load
                                              std::memory_order_relaxed));
