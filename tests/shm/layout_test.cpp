@@ -176,14 +176,7 @@ std::string diff(const std::string& golden, const std::string& now) {
         const std::string left = k < a.size() ? a[k] : "";
         const std::string right = k < b.size() ? b[k] : "";
         if (left != right) {
-            text += "-";
-            text += left;
-            text += "
-                    + ";
-                    text += right;
-            text +=
-                "
-                ";
+            text.append("-").append(left).append("\n+").append(right).append("\n");
         }
     }
     return text;

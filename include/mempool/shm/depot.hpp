@@ -32,7 +32,8 @@ public:
     /// kNoMagazine only where foreign bytes broke the pool: the lanes' own magazines and those for
     /// all slots exist, so while no lane has more than three, one in the depot has room.
     [[nodiscard]] MagazineId claim_room(LaneId lane) noexcept {
-        // Both rings at every try: what had no slots a moment ago may have some now, and the reverse.
+        // Both rings at every try: what had no slots a moment ago may have some now, and the
+        // reverse.
         for (std::uint32_t tries = pool_.magazine_limit(); tries > 0; --tries) {
             const MagazineId empty = claim(empty_, MagazineState::kEmpty, lane);
             if (empty != kNoMagazine) {

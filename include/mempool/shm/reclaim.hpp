@@ -214,8 +214,8 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
 ///
 /// Linearizes: each slot at R2 (or R3, when it is erased first).
 /// Pairs:  R3 acquire <- D1 release in detach(): the time read is the one stamped before D1.
-/// ABA:    R2 and R3 name the generation, so a slot that was returned and got again is left alone. One
-///         that was adopted and detached again in between is freed early: its handle is then stale.
+/// ABA:    R2 and R3 name the generation, so a slot that was returned and got again is left alone.
+///         One that was adopted and detached again in between is freed early: its handle is then stale.
 /// Crash:  as reclaim().
 template <typename Erase>
 std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&& erase) {
@@ -231,7 +231,8 @@ std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&
         }
         if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
             const SlotWord mine = SlotWord::held(next(seen.generation()), kDaemonClient);
-            if (!word.compare_exchange_strong(seen.bits, mine.bits, std::memory_order_acq_rel,  // R3
+            if (!word.compare_exchange_strong(seen.bits, mine.bits,
+                                              std::memory_order_acq_rel,  // R3
                                               std::memory_order_relaxed)) {
                 continue;
             }

@@ -33,8 +33,8 @@ enum class RequestKind : std::uint16_t {
     kList = 7,      ///< values[0] = k → values[0] pools in all, text = name of pool k
     kGrow = 8,      ///< admin; pool, values[0] slots → values[0] slots added
     kReclaim = 9,   ///< admin; pool, values[0] seconds: also free slots detached for longer, ~0:
-                   ///< none → values[0] slots, values[1] clients, values[2] detached slots freed
-    kStatus = 10,  ///< values[0] daemon pid, values[1] start time (epoch s), text = version
+                    ///< none → values[0] slots, values[1] clients, values[2] detached slots freed
+    kStatus = 10,   ///< values[0] daemon pid, values[1] start time (epoch s), text = version
 };
 
 struct Request {
