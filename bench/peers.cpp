@@ -12,8 +12,11 @@ namespace bench {
 
 namespace ipc = boost::interprocess;
 
+// The peer is malloc itself, and every peer is an object.
+// NOLINTBEGIN(*-no-malloc,*-convert-member-functions-to-static)
 Malloc::Item Malloc::get() { return std::malloc(kSlotBytes); }
 void Malloc::put(Item&& item) { std::free(item); }
+// NOLINTEND(*-no-malloc,*-convert-member-functions-to-static)
 
 struct Managed::Impl {
     ipc::managed_shared_memory segment;
@@ -41,8 +44,8 @@ struct MutexRing::Shared {
     ipc::interprocess_mutex mutex;
     std::uint64_t head = 0;
     std::uint64_t tail = kSlots;
-    std::uint64_t offsets[kSlots];
-    alignas(64) std::byte slots[kSlots * kSlotBytes];
+    std::uint64_t offsets[kSlots] = {};
+    alignas(64) std::byte slots[kSlots * kSlotBytes] = {};
 };
 
 MutexRing::Shared* MutexRing::create() {

@@ -45,6 +45,8 @@ class Managed {
 public:
     using Item = void*;
     explicit Managed(const std::string& name);
+    Managed(const Managed&) = delete;
+    Managed& operator=(const Managed&) = delete;
     ~Managed();
     [[nodiscard]] Item get();
     static void* data(const Item& item) { return item; }

@@ -185,8 +185,10 @@ bool ClientImpl::open_home() noexcept {
     home_.reset(new (std::nothrow) ThreadLane(lane));
     if (!home_) {
         lane.close();
+        return false;
     }
-    return home_ != nullptr;
+    home_open_.store(true, std::memory_order_release);
+    return true;
 }
 
 // Segments and growth: the two things a running client needs the daemon for.

@@ -146,6 +146,7 @@ private:
 
     std::mutex home_mutex_;
     std::unique_ptr<ThreadLane> home_;
+    std::atomic<bool> home_open_{false};  // home_ is set, and stays so
 
     std::mutex lanes_mutex_;
     std::atomic<ThreadLane*> lanes_{nullptr};  // only ever pushed to: whole at any fork

@@ -52,6 +52,18 @@ private:
     std::atomic<std::uint32_t>& waiting_;
 };
 
+/// Gets a slot from `lane`; a failure that was `counted` before is not counted again.
+shm::GetResult take_from(shm::Lane& lane, std::uint32_t limit, shm::Taken& taken,
+                         bool counted) noexcept {
+    std::atomic<std::uint64_t>& counter = lane.record().exhausted;
+    const std::uint64_t failures = counter.load(std::memory_order_relaxed);
+    const shm::GetResult result = lane.get(limit, taken);
+    if (result == shm::GetResult::kExhausted && counted) {
+        counter.store(failures, std::memory_order_relaxed);
+    }
+    return result;
+}
+
 }  // namespace
 
 template <typename Use>
@@ -77,15 +89,15 @@ Errc ClientImpl::take(shm::Taken& taken, bool counted) noexcept {
     for (;;) {
         const std::uint32_t limit = hot_.limit.load(std::memory_order_acquire);
         shm::GetResult result{};
-        const Errc no_lane = with_lane([&](shm::Lane& lane) {
-            const std::uint64_t failures = lane.record().exhausted.load(std::memory_order_relaxed);
-            result = lane.get(limit, taken);
-            if (result == shm::GetResult::kExhausted && counted) {
-                lane.record().exhausted.store(failures, std::memory_order_relaxed);
-            }
-        });
+        const Errc no_lane =
+            with_lane([&](shm::Lane& lane) { result = take_from(lane, limit, taken, counted); });
         if (no_lane != kNone) {
             return no_lane;
+        }
+        if (result == shm::GetResult::kExhausted && home_open_.load(std::memory_order_acquire)) {
+            // What lies in the home lane is any thread's.
+            const std::lock_guard guard(home_mutex_);
+            result = take_from(home_->lane, limit, taken, true);
         }
         if (result == shm::GetResult::kOk) {
             return kNone;

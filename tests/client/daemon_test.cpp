@@ -218,6 +218,21 @@ TEST_F(RealDaemon, AForkedChildOutlivesItsParentsClient) {
     EXPECT_TRUE(client->get());
 }
 
+TEST_F(RealDaemon, AForkedChildMayExitWithItsParentsClient) {
+    start("64x64");
+    Client client = attach();
+    const Slot kept = client.get();
+    const pid_t child = ::fork();
+    if (child == 0) {
+        std::exit(0);  // runs the destructors that run at exit, which is the point
+    }
+    int result = -1;
+    EXPECT_EQ(::waitpid(child, &result, 0), child);
+    EXPECT_EQ(result, 0);
+    EXPECT_EQ(status().held, 1U);
+    EXPECT_TRUE(client.get());
+}
+
 TEST_F(RealDaemon, ErasesWhatIsReturned) {
     start("64x1,erase_on_put=true");
     Client client = attach();

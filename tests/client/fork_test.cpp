@@ -148,19 +148,5 @@ TEST(Fork, BesideThreadsThatKeepGettingAndAttaching) {
     EXPECT_EQ(served.pool.free_slots(), 256U);
 }
 
-TEST(Fork, TheChildMayExitWithAClientOfItsParent) {
-    const Served served;
-    const Client client = served.attach();
-    const pid_t child = ::fork();
-    if (child == 0) {
-        std::exit(0);  // NOLINT(concurrency-mt-unsafe): runs the destructors, which is the point
-    }
-    int status = -1;
-    EXPECT_EQ(::waitpid(child, &status, 0), child);
-    EXPECT_EQ(status, 0);
-    EXPECT_EQ(served.pool.pool().client(mempool::shm::ClientId{1}).state.load(),
-              mempool::shm::ClientState::kActive);
-}
-
 }  // namespace
 }  // namespace mempool_test

@@ -68,6 +68,35 @@ TEST(Threads, MoreThreadsThanLanesShareTheHomeLane) {
     EXPECT_EQ(served.pool.free_slots(), 256U);
 }
 
+TEST(Threads, WhatLiesInTheHomeLaneIsForAllThreads) {
+    const Served served({.slots = 8, .magazine_capacity = 4, .client_count = 2});
+    Client client = served.attach();
+    std::vector<Slot> all = get_all(client);
+    ASSERT_EQ(all.size(), 8U);
+    std::barrier step(7);
+    std::vector<std::thread> holders;
+    holders.reserve(5);
+    for (int k = 0; k < 5; ++k) {
+        holders.emplace_back([&] {
+            EXPECT_FALSE(client.get());
+            step.arrive_and_wait();  // with the test's own, the six lanes are taken
+            step.arrive_and_wait();
+        });
+    }
+    std::thread surplus([&] {
+        step.arrive_and_wait();
+        all.clear();
+        step.arrive_and_wait();
+    });
+    step.arrive_and_wait();
+    step.arrive_and_wait();
+    EXPECT_EQ(get_all(client).size(), 8U);
+    surplus.join();
+    for (std::thread& holder : holders) {
+        holder.join();
+    }
+}
+
 TEST(Threads, SlotsMoveBetweenThreads) {
     const Served served;
     Client client = served.attach();

@@ -129,6 +129,11 @@ int detach_one(World& w) {
 int put_private(World& w) {
     return w.victim->put_private(w.victim_holds.back()) == PutResult::kOk ? 0 : 2;
 }
+int get_common(World& w) {
+    Taken t;
+    return w.victim->try_get(w.test.limit(), t) ? 0 : 2;
+}
+int put_common(World& w) { return w.victim->try_put_private(w.victim_holds.back()) ? 0 : 2; }
 int put_twice(World& w) {
     (void)w.victim->put(w.victim_holds.back(), w.test.limit());
     return w.victim->put(w.victim_holds.back(), w.test.limit()) == PutResult::kStale ? 0 : 2;
@@ -158,6 +163,8 @@ const std::vector<Scenario>& scenarios() {
         {"GetFromNothing", kSmall, depot_empty, get_one},
         {"Put", kSmall, some_cached, put_one},
         {"PutPrivate", kSmall, some_cached, put_private},
+        {"GetCommon", kSmall, some_cached, get_common},
+        {"PutCommon", kSmall, some_cached, put_common},
         {"PutTwice", kSmall, some_cached, put_twice},
         {"PutOfAnothers", kSmall, other_holds_two, put_for_other},
         {"PutThatNeedsRoom", kSmall, both_full, put_one, true},

@@ -45,7 +45,7 @@ protected:
 };
 
 TEST_F(CtlDamage, AuditNamesTheSlotWithASenselessWord) {
-    write(geometry_.words_offset + 8 * 3, 0xff);
+    write(geometry_.words_offset + 3 * sizeof(std::uint64_t), 0xff);
     const Json report = ctl_json({"audit", pool_}, 1);
     EXPECT_EQ(report["clean"], false);
     EXPECT_TRUE(

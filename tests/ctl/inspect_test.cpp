@@ -11,9 +11,7 @@ namespace mempool_test {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::Contains;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 class CtlInspect : public CtlTest {
 protected:

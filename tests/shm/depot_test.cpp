@@ -161,7 +161,8 @@ TEST(Depot, WakeChangesTheSequenceThatWaitersSleepOn) {
     EXPECT_NE(live.wake_sequence.load(), 0U);
 }
 
-// Lanes claim and give, with room wanted as often as slots; the magazines are as few as can be.
+// I4: claims come first. Lanes claim and give, with room wanted as often as slots; the magazines
+// are as few as can be.
 TEST(DepotStress, MagazinesHaveOneOwnerAndRoomIsAlwaysFound) {
     constexpr std::uint32_t kThreads = 4;
     TestPool test({.slots = 8, .capacity = 1, .client_count = 2});

@@ -165,7 +165,34 @@ TEST_F(LaneTest, PrivatePutTakesBackWhatThisClientGotAndNothingElse) {
     EXPECT_EQ(other.put_private(b), PutResult::kOk);
 }
 
-// Each slot is put by two lanes at once, or put by one and adopted by the other.
+TEST_F(LaneTest, CommonCasesDoAsTheWholeOnesOrChangeNothing) {
+    Taken t;
+    EXPECT_TRUE(lane_.try_get(test_.limit(), t));
+    EXPECT_EQ(t.index, SlotIndex{0});
+    EXPECT_TRUE(word(t).is_held_by(ClientId{1}));
+    EXPECT_FALSE(lane_.try_get(1, t));  // the next is not mapped
+    EXPECT_EQ(loaded().count.load(), 3U);
+    test_.pool().live().waiters.store(1);
+    EXPECT_FALSE(lane_.try_put_private(t));  // somebody waits: it must be shared
+    EXPECT_TRUE(word(t).is_held_by(ClientId{1}));
+    test_.pool().live().waiters.store(0);
+    EXPECT_TRUE(lane_.try_put_private(t));
+    EXPECT_FALSE(lane_.try_put_private(t));
+    EXPECT_EQ(lane_.record().gets.load(), 1U);
+    EXPECT_EQ(lane_.record().puts.load(), 1U);
+    EXPECT_EQ(lane_.record().refused.load(), 0U);
+    const std::vector<Taken> all = get_all(lane_, test_.limit());
+    ASSERT_EQ(all.size(), 16U);
+    EXPECT_FALSE(lane_.try_get(test_.limit(), t));  // none left
+    for (std::size_t k = 0; k < 4; ++k) {
+        EXPECT_TRUE(lane_.try_put_private(all[k]));
+    }
+    EXPECT_FALSE(lane_.try_put_private(all[4]));  // the magazine is full
+    EXPECT_EQ(lane_.put_private(all[4]), PutResult::kOk);
+}
+
+// I3: only the magazine's owner frees a slot into it. Each slot is put by two lanes at once, or put
+// by one and adopted by the other.
 TEST(LaneRace, OfTwoThatTakeASlotOneWins) {
     for (const bool adopt : {false, true}) {
         TestPool test({.slots = 64, .capacity = 4});

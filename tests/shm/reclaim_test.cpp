@@ -37,7 +37,7 @@ protected:
     std::vector<Taken> held_;
 };
 
-TEST_F(ReclaimTest, TakesBackSlotsMagazinesAndLanes) {
+TEST_F(ReclaimTest, TakesBackSlotsMagazinesAndLanes) {  // I5
     const Reclaimed done = bury();
     EXPECT_EQ(done.slots, 5U);
     EXPECT_EQ(done.magazines, 2U);

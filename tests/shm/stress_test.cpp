@@ -290,7 +290,7 @@ TEST(Stress, SmallMagazinesAndConstantExhaustion) {
 
 TEST(Stress, MagazinesOfOneSlot) { run_world({.slots = 12, .capacity = 1, .client_count = 7}); }
 
-TEST(Stress, FewClientIdsUsedAgainAndAgain) {
+TEST(Stress, FewClientIdsUsedAgainAndAgain) {  // I5
     run_world({.slots = 64, .capacity = 8, .client_count = 4});
 }
 

@@ -215,7 +215,8 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
 /// Linearizes: each slot at R2 (or R3, when it is erased first).
 /// Pairs:  R3 acquire <- D1 release in detach(): the time read is the one stamped before D1.
 /// ABA:    R2 and R3 name the generation, so a slot that was returned and got again is left alone.
-///         One that was adopted and detached again in between is freed early: its handle is then stale.
+///         One that was adopted and detached again in between is freed early: its handle is then
+///         stale.
 /// Crash:  as reclaim().
 template <typename Erase>
 std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&& erase) {
