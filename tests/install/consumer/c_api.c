@@ -1,2 +1,0 @@
-/* The C header has to compile as C. */
-#include <mempool/mempool.h>
