@@ -5,21 +5,19 @@
 // its speed does so for all of them; the table at the end is of medians and their ratios.
 #include <benchmark/benchmark.h>
 #include <sched.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <map>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "daemon.hpp"
 #include "peers.hpp"
 #include "processes.hpp"
 
@@ -169,50 +167,6 @@ void add_pairs(const std::string& peer, MakePeer make_peer) {
     add("pair_two_processes/" + peer, [=] { return time_pairs(2, make_peer); });
 }
 
-/// A mempoold of its own for the run; gone, with its pool, at the end.
-class Daemon {
-public:
-    explicit Daemon(const std::string& pool) {
-        std::string directory = "/tmp/pool_bench.XXXXXX";
-        if (::mkdtemp(directory.data()) == nullptr) {
-            std::perror("pool_bench: mkdtemp");
-            std::exit(1);
-        }
-        directory_ = directory;
-        const std::string spec =
-            pool + ":" + std::to_string(kSlotBytes) + "x" + std::to_string(kSlots);
-        pid_ = ::fork();
-        if (pid_ == 0) {
-            ::execl(MEMPOOLD_PATH, MEMPOOLD_PATH, "--socket", socket().c_str(), "--pool",
-                    spec.c_str(), "--remove-on-exit", "--log-level", "warning", nullptr);
-            std::perror("pool_bench: " MEMPOOLD_PATH);
-            std::_Exit(127);
-        }
-        while (::access(socket().c_str(), F_OK) != 0) {
-            if (::waitpid(pid_, nullptr, WNOHANG) != 0) {
-                std::fprintf(stderr, "pool_bench: mempoold did not start\n");
-                std::exit(1);
-            }
-            std::this_thread::sleep_for(std::chrono::milliseconds{5});
-        }
-    }
-    Daemon(const Daemon&) = delete;
-    Daemon& operator=(const Daemon&) = delete;
-    ~Daemon() {
-        ::kill(pid_, SIGTERM);
-        ::waitpid(pid_, nullptr, 0);
-        for (const char* left : {"/mempoold.sock", "/mempoold.lock"}) {
-            ::unlink((directory_ + left).c_str());
-        }
-        ::rmdir(directory_.c_str());
-    }
-    [[nodiscard]] std::string socket() const { return directory_ + "/mempoold.sock"; }
-
-private:
-    std::string directory_;
-    pid_t pid_ = -1;
-};
-
 }  // namespace
 }  // namespace bench
 
@@ -230,7 +184,7 @@ int main(int argc, char** argv) {
         return 2;
     }
     const std::string name = "bench-" + std::to_string(::getpid());
-    const Daemon daemon(name);
+    const Daemon daemon(name + ":" + std::to_string(kSlotBytes) + "x" + std::to_string(kSlots));
     const std::string managed = "pool_bench." + std::to_string(::getpid());
     Managed::create(managed);
     MutexRing::Shared* ring = MutexRing::create();

@@ -44,8 +44,10 @@ public:
 
     /// From now on every new connection begins with `greeting` (a kResume).
     void greet_with(const shm::Request& greeting) noexcept { greeting_ = greeting; }
-    /// From now on call() waits at most that long.
-    void limit_waits(std::chrono::milliseconds timeout) noexcept { timeout_ = timeout; }
+    /// From now on call() waits at most that long, or less if it did already.
+    void limit_waits(std::chrono::milliseconds longest) noexcept {
+        timeout_ = timeout_ < longest ? timeout_ : longest;
+    }
 
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
 

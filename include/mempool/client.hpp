@@ -51,7 +51,9 @@ public:
     Client& operator=(const Client&) = delete;
     ~Client();
 
-    /// A free slot, or an empty Slot if there is none (see the overload for why). Never blocks.
+    /// A free slot, or an empty Slot if there is none (see the overload for why). Does not wait,
+    /// but for a new segment that this process may not open by name: then up to a second for the
+    /// daemon.
     [[nodiscard]] Slot get() noexcept;
     /// As get(); `error` is set to an Errc where the Slot is empty, else cleared.
     [[nodiscard]] Slot get(std::error_code& error) noexcept;
