@@ -48,7 +48,7 @@ std::size_t Client::get_bulk(std::span<Slot> slots) noexcept { return impl_->get
 
 // A moved-in Slot is emptied here, not merely taken over: the caller's object must not return the
 // slot again.
-std::error_code Client::put(Slot&& slot) noexcept {
+[[gnu::flatten]] std::error_code Client::put(Slot&& slot) noexcept {
     return code_of(detail::ClientImpl::put(slot));  // NOLINT(*-rvalue-reference-param-not-moved)
 }
 
@@ -58,9 +58,7 @@ std::size_t Client::put_bulk(std::span<Slot> slots) noexcept {
 
 // NOLINTEND(readability-convert-member-functions-to-static)
 
-std::error_code Client::put(Handle handle) noexcept {
-    return code_of(impl_->put(handle, detail::kShared));
-}
+std::error_code Client::put(Handle handle) noexcept { return code_of(impl_->put_shared(handle)); }
 
 Slot Client::adopt(Handle handle) noexcept { return impl_->adopt(handle, nullptr); }
 
@@ -86,13 +84,13 @@ Handle Slot::detach() noexcept {
 void Slot::set_tag(std::uint32_t tag) noexcept {
     if (data_ != nullptr) {
         flags_ |= detail::kTagged;
-        client_->set_tag(handle_, tag);
+        client_->set_tag(Handle(index_, static_cast<std::uint32_t>(word_ >> 32U)), tag);
     }
 }
 
-[[gnu::flatten]] void detail::drop_slot(ClientImpl* client, Handle handle,
+[[gnu::flatten]] void detail::drop_slot(ClientImpl* client, std::uint32_t index, std::uint64_t word,
                                         std::uint32_t flags) noexcept {
-    client->put(handle, flags);
+    client->put({shm::SlotIndex{index}, shm::SlotWord{word}}, flags);
 }
 
 }  // namespace mempool

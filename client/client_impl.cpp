@@ -23,7 +23,7 @@ constexpr milliseconds kFetchPause{100};
 std::uint64_t next_serial() noexcept {
     // Not in wiped memory: a child's clients continue the count, so none matches inherited lanes.
     static constinit std::atomic<std::uint64_t> last{0};
-    return last.fetch_add(kSerialStep, std::memory_order_relaxed) + kSerialStep;
+    return last.fetch_add(1, std::memory_order_relaxed) + 1;
 }
 
 }  // namespace

@@ -63,8 +63,10 @@ public:
     [[nodiscard]] Slot get_for(std::chrono::nanoseconds timeout, std::error_code* error) noexcept;
     [[nodiscard]] std::size_t get_bulk(std::span<Slot> slots) noexcept;
     [[nodiscard]] Slot adopt(Handle handle, std::error_code* error) noexcept;
-    /// `flags`: the Slot's; kShared where the handle came from elsewhere.
-    Errc put(Handle handle, std::uint32_t flags) noexcept;
+    /// Returns the slot of a Slot with these flags.
+    Errc put(shm::Held held, std::uint32_t flags) noexcept;
+    /// Returns a slot by a handle that others may know too.
+    Errc put_shared(Handle handle) noexcept;
     Errc detach(Handle handle) noexcept;
     void set_tag(Handle handle, std::uint32_t tag) noexcept;
 
@@ -99,14 +101,24 @@ private:
     [[nodiscard]] static shm::Taken taken_of(Handle handle) noexcept {
         return {shm::SlotIndex{handle.index()}, shm::Generation{handle.generation()}};
     }
+    [[nodiscard]] static Handle handle_of(shm::Held held) noexcept {
+        return {raw(held.index), raw(held.word.generation())};
+    }
+    [[nodiscard]] Slot slot_of(shm::Held held, std::uint32_t flags) noexcept {
+        return {this,
+                hot_.slots + std::uint64_t{raw(held.index)} * hot_.stride,
+                hot_.slot_size,
+                held.word.bits,
+                raw(held.index),
+                flags};
+    }
     [[nodiscard]] Slot slot_of(shm::Taken t, std::uint32_t flags) noexcept {
-        return {this, hot_.slots + std::uint64_t{raw(t.index)} * hot_.stride, hot_.slot_size,
-                Handle(raw(t.index), raw(t.generation)), flags};
+        return slot_of({t.index, shm::SlotWord::held(t.generation, id_)}, flags);
     }
 
     // operations.cpp
     [[nodiscard]] Slot get_slowly(std::error_code* error) noexcept;
-    [[nodiscard]] Errc put_shared(Handle handle) noexcept;
+    [[nodiscard]] Errc put_again(shm::Held held, std::uint32_t flags) noexcept;
     [[nodiscard]] Errc put_slowly(Handle handle) noexcept;
     /// Gets a slot by whatever it takes but waiting; `counted`: a failure was counted already.
     [[nodiscard]] Errc take(shm::Taken& taken, bool counted) noexcept;
@@ -118,9 +130,9 @@ private:
     [[nodiscard]] bool still_out(shm::Taken t) const noexcept;
     void clean(shm::Taken t) noexcept;
     /// Fetches the slot word that a put will change.
-    void prefetch(Handle handle) const noexcept {
-        if (handle.index() < mapping_.limit()) {
-            __builtin_prefetch(&mapping_.pool().word(taken_of(handle).index), 1);
+    void prefetch(shm::SlotIndex i) const noexcept {
+        if (raw(i) < mapping_.limit()) {
+            __builtin_prefetch(&mapping_.pool().word(i), 1);
         }
     }
     [[nodiscard]] Errc error_of(shm::PutResult result, Handle handle) const noexcept;
@@ -160,22 +172,30 @@ static_assert(kErase == shm::kEraseOnPut, "a Slot takes over the pool's options 
 
 inline Slot ClientImpl::get(std::error_code* error) noexcept {
     ThreadLane* mine = cached_lane(serial());
-    shm::Taken taken;
-    if (mine != nullptr && mine->lane.try_get(hot_.limit.load(std::memory_order_acquire), taken))
+    shm::Held held;
+    if (mine != nullptr && mine->lane.try_get(hot_.limit.load(std::memory_order_acquire), held))
         [[likely]] {
-        return slot_of(taken, mine->lane.options());
+        return slot_of(held, mine->lane.options());
     }
     return get_slowly(error);
 }
 
-inline Errc ClientImpl::put(Handle handle, std::uint32_t flags) noexcept {
+inline Errc ClientImpl::put(shm::Held held, std::uint32_t flags) noexcept {
     if (flags == 0) [[likely]] {
         ThreadLane* mine = cached_lane(serial());
-        if (mine != nullptr && mine->lane.try_put_private(taken_of(handle))) [[likely]] {
+        if (mine != nullptr && mine->lane.try_put_private(held)) [[likely]] {
             return kNone;
         }
     }
-    return put_shared(handle);
+    return put_again(held, flags);
+}
+
+inline Errc ClientImpl::put(Slot& slot) noexcept {
+    if (!slot) [[unlikely]] {
+        return Errc::kEmptySlot;
+    }
+    slot.data_ = nullptr;
+    return slot.client_->put({shm::SlotIndex{slot.index_}, shm::SlotWord{slot.word_}}, slot.flags_);
 }
 
 }  // namespace mempool::detail

@@ -207,10 +207,23 @@ void ClientImpl::clean(shm::Taken t) noexcept {
     if (!still_out(t)) {
         return;
     }
-    mapping_.pool().tag(t.index).store(0, std::memory_order_relaxed);
+    std::atomic<std::uint32_t>& tag = mapping_.pool().tag(t.index);
+    if (tag.load(std::memory_order_relaxed) != 0) {
+        tag.store(0, std::memory_order_relaxed);
+    }
     if (erases()) {
         std::memset(mapping_.pool().slot(t.index), 0, slot_size());
     }
+}
+
+Errc ClientImpl::put_again(shm::Held held, std::uint32_t flags) noexcept {
+    if (flags == 0 && !forked()) {
+        if (ThreadLane* mine = own_lane(*this); mine != nullptr) {
+            const shm::PutResult result = mine->lane.put_private(held.taken());
+            return result == shm::PutResult::kOk ? kNone : error_of(result, handle_of(held));
+        }
+    }
+    return put_shared(handle_of(held));
 }
 
 Errc ClientImpl::put_shared(Handle handle) noexcept {
@@ -268,22 +281,13 @@ Errc ClientImpl::error_of(shm::PutResult result, Handle handle) const noexcept {
     return word.state() == shm::SlotState::kAbsent ? Errc::kNoSuchSlot : Errc::kStale;
 }
 
-Errc ClientImpl::put(Slot& slot) noexcept {
-    if (!slot) {
-        return Errc::kEmptySlot;
-    }
-    ClientImpl& client = *slot.client_;
-    slot.data_ = nullptr;
-    return client.put(slot.handle_, slot.flags_);
-}
-
 std::size_t ClientImpl::put_bulk(std::span<Slot> slots) noexcept {
     std::size_t accepted = 0;
     for (std::size_t k = 0; k < slots.size(); ++k) {
         if (k + kPrefetchAhead < slots.size()) {
             const Slot& later = slots[k + kPrefetchAhead];
             if (later) {
-                later.client_->prefetch(later.handle_);
+                later.client_->prefetch(shm::SlotIndex{later.index_});
             }
         }
         accepted += put(slots[k]) == kNone ? 1U : 0U;

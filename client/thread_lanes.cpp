@@ -9,11 +9,7 @@
 
 namespace mempool::detail {
 
-constinit thread_local LaneCache lane_cache = [] {
-    LaneCache empty{};
-    empty.fill({kNoSerial, nullptr});
-    return empty;
-}();
+constinit thread_local CachedLane last_lane{kNoSerial, nullptr};
 
 namespace {
 
@@ -30,7 +26,7 @@ public:
 
     ~LaneList() {
         thread_ended = true;
-        lane_cache.fill({kNoSerial, nullptr});
+        last_lane = {kNoSerial, nullptr};
         for (const CachedLane& entry : entries_) {
             if (entry.lane != nullptr) {
                 Registry::instance().retire(entry.serial, *entry.lane);
@@ -72,7 +68,7 @@ ThreadLane* own_lane(ClientImpl& client) noexcept {
     try {
         ThreadLane* lane = lane_list.find_or_claim(client);
         if (lane != nullptr) {
-            cache_entry(serial) = {serial, lane};
+            last_lane = {serial, lane};
         }
         return lane;
     } catch (const std::bad_alloc&) {

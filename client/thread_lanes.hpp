@@ -1,13 +1,11 @@
 // Which lane this thread uses with which client.
 //
-// Used by ClientImpl on every get and put. Two halves: a small table that a get looks into, plain
-// thread-local memory; and behind it the list of all lanes the thread has, whose destructor gives
-// them back when the thread ends. Clients are told apart by serial numbers that are never used
-// twice, so what is left of a client that is gone matches none.
+// Used by ClientImpl on every get and put. Two halves: the lane used last, plain thread-local
+// memory that a get looks at; and behind it the list of all lanes the thread has, whose destructor
+// gives them back when the thread ends. Clients are told apart by serial numbers that are never
+// used twice, so what is left of a client that is gone matches none.
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
 
 #include "mempool/shm/lane.hpp"
@@ -25,6 +23,7 @@ struct alignas(shm::kCacheLine) ThreadLane {
     bool used = false;           // under the client's lock
 };
 
+/// A lane, and the client it belongs to.
 struct CachedLane {
     std::uint64_t serial;
     ThreadLane* lane;
@@ -32,31 +31,19 @@ struct CachedLane {
 
 /// What no client has as its serial, nor reads as such in a forked child (0).
 constexpr std::uint64_t kNoSerial = ~std::uint64_t{0};
-constexpr std::size_t kCachedLanes = 4;
-/// Serials are multiples of an entry's size, so that one remainder gives an entry's place.
-constexpr std::uint64_t kSerialStep = sizeof(CachedLane);
 
-using LaneCache = std::array<CachedLane, kCachedLanes>;
+// What this thread used last. initial-exec: no call to find it.
+extern constinit thread_local CachedLane last_lane __attribute__((tls_model("initial-exec")));
 
-// initial-exec: no call to find it.
-extern constinit thread_local LaneCache lane_cache __attribute__((tls_model("initial-exec")));
-
-/// Where this thread keeps the lane of the client with that serial.
-[[nodiscard]] inline CachedLane& cache_entry(std::uint64_t serial) noexcept {
-    return *reinterpret_cast<CachedLane*>(reinterpret_cast<std::byte*>(lane_cache.data()) +
-                                          serial % sizeof(LaneCache));
-}
-
-/// The lane this thread last used with the client of that serial, if it is a lane of its own.
+/// The lane this thread used last, if it is one with the client of that serial.
 [[nodiscard]] inline ThreadLane* cached_lane(std::uint64_t serial) noexcept {
-    const CachedLane& cached = cache_entry(serial);
-    if (cached.serial != serial) [[unlikely]] {
+    if (last_lane.serial != serial) [[unlikely]] {
         return nullptr;
     }
-    if (cached.lane == nullptr) {
-        __builtin_unreachable();  // an entry with a serial has a lane: saves the caller's check
+    if (last_lane.lane == nullptr) {
+        __builtin_unreachable();  // where there is a serial there is a lane: saves callers a check
     }
-    return cached.lane;
+    return last_lane.lane;
 }
 
 /// This thread's own lane with `client`, claimed at the first call. nullptr if there was none to

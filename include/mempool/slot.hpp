@@ -18,8 +18,10 @@ class ClientImpl;
 constexpr std::uint32_t kErase = 1;   ///< the pool had erase_on_put when it was got
 constexpr std::uint32_t kShared = 2;  ///< somebody else may know the handle
 constexpr std::uint32_t kTagged = 4;  ///< it has a tag
-/// Returns a slot and ignores why it may be refused; what ~Slot does.
-MEMPOOL_EXPORT void drop_slot(ClientImpl* client, Handle handle, std::uint32_t flags) noexcept;
+/// Returns a slot and ignores why it may be refused; what ~Slot does. `word`: as the pool has it
+/// for the slot while it is held, its generation in the high half.
+MEMPOOL_EXPORT void drop_slot(ClientImpl* client, std::uint32_t index, std::uint64_t word,
+                              std::uint32_t flags) noexcept;
 }  // namespace detail
 
 /// Owns a slot and returns it to its pool when it goes. Move-only; empty after a failed get.
@@ -35,7 +37,8 @@ public:
         : client_(std::exchange(other.client_, nullptr)),
           data_(std::exchange(other.data_, nullptr)),
           size_(other.size_),
-          handle_(other.handle_),
+          word_(other.word_),
+          index_(other.index_),
           flags_(other.flags_) {}
     Slot& operator=(Slot&& other) noexcept {
         if (this != &other) {
@@ -43,14 +46,19 @@ public:
             client_ = std::exchange(other.client_, nullptr);
             data_ = std::exchange(other.data_, nullptr);
             size_ = other.size_;
-            handle_ = other.handle_;
+            word_ = other.word_;
+            index_ = other.index_;
             flags_ = other.flags_;
         }
         return *this;
     }
     Slot(const Slot&) = delete;
     Slot& operator=(const Slot&) = delete;
-    ~Slot() { reset(); }
+    ~Slot() {
+        if (data_ != nullptr) {
+            detail::drop_slot(client_, index_, word_, flags_);
+        }
+    }
 
     /// Whether it holds a slot.
     explicit operator bool() const noexcept { return data_ != nullptr; }
@@ -65,7 +73,8 @@ public:
     /// never asked for is returned faster: nobody else can have it.
     [[nodiscard]] Handle handle() const noexcept {
         flags_ |= detail::kShared;
-        return data_ == nullptr ? Handle{} : handle_;
+        return data_ == nullptr ? Handle{}
+                                : Handle(index_, static_cast<std::uint32_t>(word_ >> 32U));
     }
 
     /// Leaves the slot to whoever adopts the handle: it outlives this process, and this object is
@@ -82,7 +91,7 @@ public:
     void reset() noexcept {
         if (data_ != nullptr) {
             data_ = nullptr;
-            detail::drop_slot(client_, handle_, flags_);
+            detail::drop_slot(client_, index_, word_, flags_);
         }
     }
 
@@ -91,14 +100,15 @@ public:
 
 private:
     friend class detail::ClientImpl;
-    Slot(detail::ClientImpl* client, std::byte* data, std::size_t size, Handle handle,
-         std::uint32_t flags) noexcept
-        : client_(client), data_(data), size_(size), handle_(handle), flags_(flags) {}
+    Slot(detail::ClientImpl* client, std::byte* data, std::size_t size, std::uint64_t word,
+         std::uint32_t index, std::uint32_t flags) noexcept
+        : client_(client), data_(data), size_(size), word_(word), index_(index), flags_(flags) {}
 
     detail::ClientImpl* client_ = nullptr;
     std::byte* data_ = nullptr;
     std::size_t size_ = 0;
-    Handle handle_;
+    std::uint64_t word_ = 0;
+    std::uint32_t index_ = 0;
     mutable std::uint32_t flags_ = 0;
 };
 

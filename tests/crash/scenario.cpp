@@ -8,6 +8,7 @@ namespace {
 
 using shm::Depot;
 using shm::GetResult;
+using shm::Held;
 using shm::LaneId;
 using shm::MagazineId;
 using shm::PutResult;
@@ -130,10 +131,12 @@ int put_private(World& w) {
     return w.victim->put_private(w.victim_holds.back()) == PutResult::kOk ? 0 : 2;
 }
 int get_common(World& w) {
-    Taken t;
+    Held t;
     return w.victim->try_get(w.test.limit(), t) ? 0 : 2;
 }
-int put_common(World& w) { return w.victim->try_put_private(w.victim_holds.back()) ? 0 : 2; }
+int put_common(World& w) {
+    return w.victim->try_put_private(w.victim->held(w.victim_holds.back())) ? 0 : 2;
+}
 int put_twice(World& w) {
     (void)w.victim->put(w.victim_holds.back(), w.test.limit());
     return w.victim->put(w.victim_holds.back(), w.test.limit()) == PutResult::kStale ? 0 : 2;

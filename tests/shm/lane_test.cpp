@@ -166,17 +166,18 @@ TEST_F(LaneTest, PrivatePutTakesBackWhatThisClientGotAndNothingElse) {
 }
 
 TEST_F(LaneTest, CommonCasesDoAsTheWholeOnesOrChangeNothing) {
-    Taken t;
+    Held t;
     EXPECT_FALSE(lane_.try_get(test_.limit(), t));  // nothing loaded yet
     ASSERT_EQ(lane_.put_private(get()), PutResult::kOk);
     EXPECT_TRUE(lane_.try_get(test_.limit(), t));
     EXPECT_EQ(t.index, SlotIndex{0});
-    EXPECT_TRUE(word(t).is_held_by(ClientId{1}));
+    EXPECT_EQ(word(t.taken()), t.word);
+    EXPECT_TRUE(t.word.is_held_by(ClientId{1}));
     EXPECT_FALSE(lane_.try_get(1, t));  // the next is not mapped
     EXPECT_EQ(loaded().count.load(), 3U);
     test_.pool().live().waiters.store(1);
     EXPECT_FALSE(lane_.try_put_private(t));  // somebody waits: it must be shared
-    EXPECT_TRUE(word(t).is_held_by(ClientId{1}));
+    EXPECT_TRUE(word(t.taken()).is_held_by(ClientId{1}));
     test_.pool().live().waiters.store(0);
     EXPECT_TRUE(lane_.try_put_private(t));
     EXPECT_FALSE(lane_.try_put_private(t));
@@ -187,9 +188,9 @@ TEST_F(LaneTest, CommonCasesDoAsTheWholeOnesOrChangeNothing) {
     ASSERT_EQ(all.size(), 16U);
     EXPECT_FALSE(lane_.try_get(test_.limit(), t));  // none left
     for (std::size_t k = 0; k < 4; ++k) {
-        EXPECT_TRUE(lane_.try_put_private(all[k]));
+        EXPECT_TRUE(lane_.try_put_private(lane_.held(all[k])));
     }
-    EXPECT_FALSE(lane_.try_put_private(all[4]));  // the magazine is full
+    EXPECT_FALSE(lane_.try_put_private(lane_.held(all[4])));  // the magazine is full
     EXPECT_EQ(lane_.put_private(all[4]), PutResult::kOk);
 }
 

@@ -35,6 +35,14 @@ struct Taken {
     Generation generation{};
 };
 
+/// A slot that the lane's client holds, with the word that says so.
+struct Held {
+    SlotIndex index{};
+    SlotWord word;
+
+    [[nodiscard]] Taken taken() const noexcept { return {index, word.generation()}; }
+};
+
 /// One thread's way into a pool. Not thread-safe: one caller at a time, and never after a fork.
 class Lane {
 public:
@@ -85,7 +93,8 @@ public:
     /// Crash:  before C1 nothing changed; after it the word names the client, so reclaim finds the
     ///         slot; the item left above it no longer matches its word and is dropped.
     [[nodiscard]] GetResult get(std::uint32_t limit, Taken& taken) noexcept {
-        while (!try_get(limit, taken)) {
+        Held held;
+        while (!try_get(limit, held)) {
             const std::uint32_t top = loaded_->count.load(std::memory_order_relaxed) - 1;
             if (top >= capacity_) {  // none left, or foreign bytes
                 if (!refill()) {
@@ -100,18 +109,16 @@ public:
             // A stale item, or no such slot: drop it.
             loaded_->count.store(top, std::memory_order_relaxed);
         }
+        taken = held.taken();
         return GetResult::kOk;
     }
 
     /// The common case of get(), with its C0 and C1: a sound item on top of the loaded magazine.
     /// Else false, and nothing changed: call get(). Calls nothing, so it can be all of a leaf
     /// function.
-    [[nodiscard, gnu::always_inline]] bool try_get(std::uint32_t limit, Taken& taken) noexcept {
-        // Copied before the stores below: the compiler can't know that these change none of them.
+    [[nodiscard, gnu::always_inline]] bool try_get(std::uint32_t limit, Held& held) noexcept {
+        // A copy: the compiler can't know that the stores below leave loaded_ as it is.
         MagazineHead& magazine = *loaded_;
-        LaneRecord& record = *record_;
-        std::atomic<std::uint32_t>* const times = times_;
-        const std::uint32_t now = live_->now.load(std::memory_order_relaxed);
         const std::uint32_t top = magazine.count.load(std::memory_order_relaxed) - 1;
         if (top >= capacity_) [[unlikely]] {
             return false;
@@ -125,13 +132,11 @@ public:
         if (static_cast<std::uint32_t>(seen.bits) != free_) [[unlikely]] {
             return false;
         }
-        const Generation generation = next(seen.generation());
-        word.store((std::uint64_t{raw(generation)} << 32U) | held_,  // C1
-                   std::memory_order_release);
+        held = {i, SlotWord{seen.bits + get_step_}};
+        word.store(held.word.bits, std::memory_order_release);  // C1
         magazine.count.store(top, std::memory_order_release);
-        stamp_time(times[raw(i)], now);
-        bump(record.gets);
-        taken = {i, generation};
+        stamp_time(times_[raw(i)], live_->now.load(std::memory_order_relaxed));
+        bump(record_->gets);
         return true;
     }
 
@@ -171,7 +176,7 @@ public:
     /// others. Crash:  as put(), with F2 for F1.
     [[nodiscard]] PutResult put_private(Taken t) noexcept {
         return put_with(t, [this, t](std::atomic<std::uint64_t>& word, SlotWord seen) {
-            if (seen.bits != held(t)) [[unlikely]] {
+            if (seen != held(t).word) [[unlikely]] {
                 return false;
             }
             word.store(freed(t), std::memory_order_release);  // F2
@@ -181,19 +186,18 @@ public:
 
     /// The common case of put_private(), with its F2: room in the loaded magazine and nobody
     /// waiting. Else false, and nothing changed: call put_private(). Calls nothing.
-    [[nodiscard, gnu::always_inline]] bool try_put_private(Taken t) noexcept {
+    [[nodiscard, gnu::always_inline]] bool try_put_private(Held t) noexcept {
         MagazineHead& magazine = *loaded_;
-        LaneRecord& record = *record_;
         const std::uint32_t count = magazine.count.load(std::memory_order_relaxed);
         std::atomic<std::uint64_t>& word = words_[raw(t.index)];
-        if (count >= capacity_ || word.load(std::memory_order_relaxed) != held(t) ||
+        if (count >= capacity_ || word.load(std::memory_order_relaxed) != t.word.bits ||
             live_->waiters.load(std::memory_order_relaxed) != 0) [[unlikely]] {
             return false;
         }
         Pool::items(magazine)[count].store(raw(t.index), std::memory_order_relaxed);
-        word.store(freed(t), std::memory_order_release);  // F2
+        word.store(t.word.bits - put_step_, std::memory_order_release);  // F2
         magazine.count.store(count + 1, std::memory_order_release);
-        bump(record.puts);
+        bump(record_->puts);
         return true;
     }
 
@@ -229,6 +233,10 @@ public:
         }
     }
 
+    /// `t` as it is while this lane's client holds it.
+    [[nodiscard]] Held held(Taken t) const noexcept {
+        return {t.index, SlotWord::held(t.generation, client_)};
+    }
     /// Live::options.
     [[nodiscard]] std::uint32_t options() const noexcept {
         return live_->options.load(std::memory_order_relaxed);
@@ -258,10 +266,6 @@ private:
         if (time.load(std::memory_order_relaxed) != now) {
             time.store(now, std::memory_order_relaxed);
         }
-    }
-
-    [[nodiscard]] std::uint64_t held(Taken t) const noexcept {
-        return (std::uint64_t{raw(t.generation)} << 32U) | held_;
     }
 
     [[nodiscard]] std::uint64_t freed(Taken t) const noexcept {
@@ -352,6 +356,9 @@ private:
         previous_id_ = previous;
         loaded_ = &pool.magazine(loaded);
         free_ = static_cast<std::uint32_t>(SlotWord::free(Generation{0}, loaded).bits);
+        put_step_ = held_ - free_;
+        get_step_ = put_step_ + SlotWord::free(Generation{1}, kNoMagazine).bits -
+                    SlotWord::free(Generation{0}, kNoMagazine).bits;
         record_->loaded.store(raw(loaded), std::memory_order_relaxed);
         record_->previous.store(raw(previous), std::memory_order_relaxed);
     }
@@ -373,8 +380,10 @@ private:
     std::atomic<std::uint32_t>* times_;
     const Live* live_;
     LaneRecord* record_;
-    std::uint64_t held_;      // low half of a word HELD by this client
-    std::uint32_t free_ = 0;  // low half of a word FREE in the loaded magazine
+    std::uint64_t held_;          // low half of a word HELD by this client
+    std::uint64_t get_step_ = 0;  // what a get adds to a word: FREE(loaded) becomes HELD, one on
+    std::uint64_t put_step_ = 0;  // what a put takes from it: HELD becomes FREE(loaded)
+    std::uint32_t free_ = 0;      // low half of a word FREE in the loaded magazine
     std::uint32_t capacity_;
     MagazineId loaded_id_ = kNoMagazine;
     MagazineId previous_id_ = kNoMagazine;
