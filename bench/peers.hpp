@@ -31,6 +31,13 @@ private:
     mempool::Client client_;
 };
 
+/// The same, but each slot is returned by its handle: by compare-and-swap, as one that others know.
+class MempoolByHandle : public Mempool {
+public:
+    using Mempool::Mempool;
+    void put(Item&& item) { put_sent(send(item)); }
+};
+
 /// glibc malloc and free; cannot hand a block to another process.
 class Malloc {
 public:

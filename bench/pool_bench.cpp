@@ -126,7 +126,8 @@ public:
                     "how many times mempool's");
         for (const char* what : {"pair_one_process", "pair_two_processes", "hand_over"}) {
             const double own = at(std::string(what) + "/mempool");
-            for (const char* peer : {"mempool", "malloc", "managed_shared_memory", "mutex_ring"}) {
+            for (const char* peer : {"mempool", "mempool_by_handle", "malloc",
+                                     "managed_shared_memory", "mutex_ring"}) {
                 const double ns = at(std::string(what) + "/" + peer);
                 if (ns > 0 && own > 0) {
                     std::printf("%-42s %9.1f   %8.2f\n", (std::string(what) + "/" + peer).c_str(),
@@ -193,7 +194,11 @@ int main(int argc, char** argv) {
     const auto malloc_peer = [] { return Malloc(); };
     const auto managed_peer = [managed] { return Managed(managed); };
     const auto ring_peer = [ring] { return MutexRing(ring); };
+    const auto by_handle_peer = [socket = daemon.socket(), name] {
+        return MempoolByHandle(socket, name);
+    };
     add_pairs("mempool", mempool_peer);
+    add_pairs("mempool_by_handle", by_handle_peer);
     add_pairs("malloc", malloc_peer);
     add_pairs("managed_shared_memory", managed_peer);
     add_pairs("mutex_ring", ring_peer);
