@@ -13,9 +13,20 @@ std::error_code code_of(Errc why) noexcept {
     return why == detail::kNone ? std::error_code{} : make_error_code(why);
 }
 
+/// Now plus `timeout`, at most the clock's end.
+shm::MonotonicClock::time_point deadline_after(std::chrono::nanoseconds timeout) noexcept {
+    const auto now = shm::MonotonicClock::now();
+    const auto longest = shm::MonotonicClock::time_point::max() - now;
+    return timeout > longest ? shm::MonotonicClock::time_point::max() : now + timeout;
+}
+
 }  // namespace
 
-Client::Client(std::unique_ptr<detail::ClientImpl> impl) noexcept : impl_(std::move(impl)) {}
+void Client::Delete::operator()(detail::ClientCore* core) const noexcept {
+    delete static_cast<detail::ClientImpl*>(core);
+}
+
+Client::Client(std::unique_ptr<detail::ClientImpl> impl) noexcept : core_(impl.release()) {}
 Client::Client(Client&&) noexcept = default;
 Client& Client::operator=(Client&&) noexcept = default;
 Client::~Client() = default;
@@ -24,33 +35,32 @@ Client Client::attach(std::string_view pool, const AttachOptions& options) {
     return Client(detail::ClientImpl::attach(pool, options));
 }
 
-// flatten: the fast paths in one piece, without a call.
-[[gnu::flatten]] Slot Client::get() noexcept { return impl_->get(nullptr); }
-
-[[gnu::flatten]] Slot Client::get(std::error_code& error) noexcept {
-    error.clear();
-    return impl_->get(&error);
+detail::ClientImpl& Client::impl() const noexcept {
+    return static_cast<detail::ClientImpl&>(*core_);
 }
 
 Slot Client::get_for(std::chrono::nanoseconds timeout) noexcept {
-    return impl_->get_for(timeout, nullptr);
+    return impl().get_until(deadline_after(timeout), nullptr);
 }
 
 Slot Client::get_for(std::chrono::nanoseconds timeout, std::error_code& error) noexcept {
-    error.clear();
-    return impl_->get_for(timeout, &error);
+    return get_until(deadline_after(timeout), error);
 }
 
-std::size_t Client::get_bulk(std::span<Slot> slots) noexcept { return impl_->get_bulk(slots); }
+Slot Client::get_until(std::chrono::steady_clock::time_point deadline) noexcept {
+    return impl().get_until(deadline, nullptr);
+}
+
+Slot Client::get_until(std::chrono::steady_clock::time_point deadline,
+                       std::error_code& error) noexcept {
+    error.clear();
+    return impl().get_until(deadline, &error);
+}
+
+std::size_t Client::get_bulk(std::span<Slot> slots) noexcept { return impl().get_bulk(slots); }
 
 // Not static, though any client would do: a Slot knows its own.
 // NOLINTBEGIN(readability-convert-member-functions-to-static)
-
-// A moved-in Slot is emptied here, not merely taken over: the caller's object must not return the
-// slot again.
-[[gnu::flatten]] std::error_code Client::put(Slot&& slot) noexcept {
-    return code_of(detail::ClientImpl::put(slot));  // NOLINT(*-rvalue-reference-param-not-moved)
-}
 
 std::size_t Client::put_bulk(std::span<Slot> slots) noexcept {
     return detail::ClientImpl::put_bulk(slots);
@@ -58,39 +68,53 @@ std::size_t Client::put_bulk(std::span<Slot> slots) noexcept {
 
 // NOLINTEND(readability-convert-member-functions-to-static)
 
-std::error_code Client::put(Handle handle) noexcept { return code_of(impl_->put_shared(handle)); }
+std::error_code Client::put(Handle handle) noexcept { return code_of(impl().put_shared(handle)); }
 
-Slot Client::adopt(Handle handle) noexcept { return impl_->adopt(handle, nullptr); }
+std::size_t Client::put_bulk(std::span<const Handle> handles) noexcept {
+    return impl().put_bulk(handles);
+}
+
+void Client::close() noexcept { impl().close(); }
+
+Slot Client::adopt(Handle handle) noexcept { return impl().adopt(handle, nullptr); }
 
 Slot Client::adopt(Handle handle, std::error_code& error) noexcept {
     error.clear();
-    return impl_->adopt(handle, &error);
+    return impl().adopt(handle, &error);
 }
 
-const std::string& Client::pool() const noexcept { return impl_->pool_name(); }
-std::size_t Client::slot_size() const noexcept { return impl_->slot_size(); }
-std::byte* Client::base() const noexcept { return impl_->base(); }
-std::uint32_t Client::id() const noexcept { return raw(impl_->id()); }
+const std::string& Client::pool() const noexcept { return impl().pool_name(); }
+std::size_t Client::slot_size() const noexcept { return impl().slot_size; }
+std::byte* Client::base() const noexcept { return impl().base(); }
+std::uint32_t Client::id() const noexcept { return raw(impl().id()); }
 
 std::uint64_t Slot::offset() const noexcept {
-    return data_ == nullptr ? 0 : static_cast<std::uint64_t>(data_ - client_->base());
+    return data_ == nullptr ? 0
+                            : static_cast<std::uint64_t>(
+                                  data_ - static_cast<detail::ClientImpl*>(core_)->base());
 }
 
 Handle Slot::detach() noexcept {
     const Handle handle = release();
-    return handle && client_->detach(handle) == detail::kNone ? handle : Handle{};
+    return handle && static_cast<detail::ClientImpl*>(core_)->detach(handle) == detail::kNone
+               ? handle
+               : Handle{};
 }
 
 void Slot::set_tag(std::uint32_t tag) noexcept {
     if (data_ != nullptr) {
         flags_ |= detail::kTagged;
-        client_->set_tag(Handle(index_, static_cast<std::uint32_t>(word_ >> 32U)), tag);
+        static_cast<detail::ClientImpl*>(core_)->set_tag(Handle(index_, raw(word_.generation())),
+                                                         tag);
     }
 }
 
-[[gnu::flatten]] void detail::drop_slot(ClientImpl* client, std::uint32_t index, std::uint64_t word,
-                                        std::uint32_t flags) noexcept {
-    client->put({shm::SlotIndex{index}, shm::SlotWord{word}}, flags);
+detail::Got detail::get_slowly(ClientCore* core, std::error_code* error) noexcept {
+    return static_cast<ClientImpl*>(core)->get_slowly(error);
+}
+
+std::error_code detail::put_slowly(ClientCore* core, shm::Held held, std::uint32_t flags) noexcept {
+    return code_of(static_cast<ClientImpl*>(core)->put_slowly(held.taken(), flags));
 }
 
 }  // namespace mempool

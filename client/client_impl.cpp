@@ -72,13 +72,13 @@ ClientImpl::ClientImpl(Connection&& link, Mapping&& mapping, shm::ClientId id)
     : id_(id), mapping_((Registry::instance(), std::move(mapping))), link_(std::move(link)) {
     link_.greet_with(make_request(shm::RequestKind::kResume, pool_name(), raw(id)));
     const shm::Pool& pool = mapping_.pool();
-    hot_.slots = pool.slot(shm::SlotIndex{0});
-    hot_.stride = pool.geometry().slot_stride;
-    hot_.slot_size = slot_size();
+    hot.slots = pool.slot(shm::SlotIndex{0});
+    hot.stride = pool.geometry().slot_stride;
+    slot_size = mapping_.identity().geometry.shape.slot_size;
     mapping_.extend([this](std::uint32_t number) { return fetch_segment(number); });
     link_.limit_waits(kFetchTimeout);
-    hot_.limit.store(mapping_.limit(), std::memory_order_release);
-    hot_.serial.store(next_serial(), std::memory_order_release);
+    hot.limit.store(mapping_.limit(), std::memory_order_release);
+    hot.serial.store(next_serial(), std::memory_order_release);
     Registry::instance().add(*this);
 }
 
@@ -187,7 +187,6 @@ bool ClientImpl::open_home() noexcept {
         lane.close();
         return false;
     }
-    home_open_.store(true, std::memory_order_release);
     return true;
 }
 
@@ -197,9 +196,24 @@ bool ClientImpl::map_beyond(std::uint32_t seen) noexcept {
     const std::lock_guard guard(mapping_mutex_);
     if (mapping_.limit() <= seen) {
         mapping_.extend([this](std::uint32_t number) { return fetch_segment(number); });
-        hot_.limit.store(mapping_.limit(), std::memory_order_release);
+        if (!closed_.load(std::memory_order_relaxed)) {
+            hot.limit.store(mapping_.limit(), std::memory_order_release);
+        }
     }
     return mapping_.limit() > seen;
+}
+
+// No index is below the limit then, so every get takes the slow way and finds `closed_`.
+void ClientImpl::close() noexcept {
+    if (forked()) {
+        return;
+    }
+    const std::lock_guard guard(mapping_mutex_);
+    closed_.store(true, std::memory_order_seq_cst);
+    hot.limit.store(0, std::memory_order_release);
+    std::atomic<std::uint32_t>& sequence = mapping_.pool().live().wake_sequence;
+    sequence.fetch_add(1, std::memory_order_seq_cst);
+    shm::futex_wake(sequence, ~std::uint64_t{0});  // strangers too: they look, and sleep again
 }
 
 shm::UniqueFd ClientImpl::fetch_segment(std::uint32_t number) noexcept {

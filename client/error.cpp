@@ -29,6 +29,8 @@ public:
                        "give this process access to /dev/shm";
             case Errc::kPoolDamaged:
                 return "the pool's shared records were overwritten: see mempoolctl audit";
+            case Errc::kClosed:
+                return "close() was called for this client";
         }
         return value == 0 ? "success" : "unknown error " + std::to_string(value);
     }

@@ -187,6 +187,7 @@ void add_lanes(const Pool& pool, PoolStatus& status) {
         const shm::LaneRecord& lane = pool.lane(LaneId{l});
         status.gets += lane.gets.load(std::memory_order_relaxed);
         status.puts += lane.puts.load(std::memory_order_relaxed);
+        status.steals += lane.steals.load(std::memory_order_relaxed);
         status.exhausted += lane.exhausted.load(std::memory_order_relaxed);
         status.refused += lane.refused.load(std::memory_order_relaxed);
         if (l != raw(shm::kDaemonLane) && owner_of(pool, LaneId{l})) {

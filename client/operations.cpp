@@ -6,59 +6,23 @@
 #include <utility>
 
 #include "client_impl.hpp"
-#include "mempool/shm/futex.hpp"
+#include "mempool/shm/waiting.hpp"
 
 namespace mempool::detail {
 namespace {
 
-using Clock = Connection::Clock;
-using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
-/// Longest sleep of a waiter: a wake may miss it, since a put does not fence.
-constexpr nanoseconds kWaitSlice = milliseconds{2};
 /// Slots ahead of the one being put whose words are fetched.
 constexpr std::size_t kPrefetchAhead = 8;
 
-/// Now plus `timeout`, at most the clock's end.
-Clock::time_point deadline_after(nanoseconds timeout) noexcept {
-    const Clock::time_point now = Clock::now();
-    return timeout > Clock::time_point::max() - now ? Clock::time_point::max() : now + timeout;
-}
-
-/// Registers one who sleeps in get_for(), in its lane for the daemon and in the pool for those who
-/// put. Where the lane is shared, `waiting` counts.
-class Registration {
-public:
-    Registration(const shm::Pool& pool, shm::LaneRecord& lane) noexcept
-        : waiters_(pool.live().waiters), waiting_(lane.waiting) {
-        waiting_.fetch_add(1, std::memory_order_relaxed);
-        // seq_cst, for what little it gives: see kWaitSlice.
-        waiters_.fetch_add(1, std::memory_order_seq_cst);
-    }
-    Registration(const Registration&) = delete;
-    Registration& operator=(const Registration&) = delete;
-    ~Registration() {
-        waiting_.fetch_sub(1, std::memory_order_relaxed);
-        // The daemon may have corrected the sum meanwhile: never below zero.
-        std::uint32_t seen = waiters_.load(std::memory_order_relaxed);
-        while (seen != 0 &&
-               !waiters_.compare_exchange_weak(seen, seen - 1, std::memory_order_relaxed)) {
-        }
-    }
-
-private:
-    std::atomic<std::uint32_t>& waiters_;
-    std::atomic<std::uint32_t>& waiting_;
-};
-
 /// Gets a slot from `lane`; a failure that was `counted` before is not counted again.
-shm::GetResult take_from(shm::Lane& lane, std::uint32_t limit, shm::Taken& taken,
-                         bool counted) noexcept {
+shm::GetResult take_from(shm::Lane& lane, std::uint32_t limit, shm::Taken& taken, bool counted,
+                         shm::Turn turn) noexcept {
     std::atomic<std::uint64_t>& counter = lane.record().exhausted;
     const std::uint64_t failures = counter.load(std::memory_order_relaxed);
-    const shm::GetResult result = lane.get(limit, taken);
-    if (result == shm::GetResult::kExhausted && counted) {
+    const shm::GetResult result = lane.get(limit, taken, turn);
+    if (counted && counter.load(std::memory_order_relaxed) != failures) {
         counter.store(failures, std::memory_order_relaxed);
     }
     return result;
@@ -85,111 +49,109 @@ Errc ClientImpl::with_lane(Use use) noexcept {
 
 // Getting.
 
-Errc ClientImpl::take(shm::Taken& taken, bool counted) noexcept {
+Errc ClientImpl::take(shm::Taken& taken, bool counted, shm::Turn turn,
+                      shm::GetResult& result) noexcept {
     for (;;) {
-        const std::uint32_t limit = hot_.limit.load(std::memory_order_acquire);
-        shm::GetResult result{};
-        const Errc no_lane =
-            with_lane([&](shm::Lane& lane) { result = take_from(lane, limit, taken, counted); });
-        if (no_lane != kNone) {
+        if (closed_.load(std::memory_order_acquire)) {
+            return Errc::kClosed;
+        }
+        const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
+        const Errc no_lane = with_lane(
+            [&](shm::Lane& lane) { result = take_from(lane, limit, taken, counted, turn); });
+        if (no_lane != kNone || result == shm::GetResult::kOk) {
             return no_lane;
         }
-        if (result == shm::GetResult::kExhausted && home_open_.load(std::memory_order_acquire)) {
-            // What lies in the home lane is any thread's.
-            const std::lock_guard guard(home_mutex_);
-            result = take_from(home_->lane, limit, taken, true);
-        }
-        if (result == shm::GetResult::kOk) {
+        if (result != shm::GetResult::kUnmapped) {
+            ask_for_growth();
             return kNone;
         }
-        if (result == shm::GetResult::kExhausted) {
-            ask_for_growth();
-            return Errc::kExhausted;
-        }
         if (!map_beyond(limit)) {
+            share_if_waited_for();  // others may be able to map it
             return Errc::kSegmentUnavailable;
         }
     }
 }
 
-Slot ClientImpl::get_slowly(std::error_code* error) noexcept {
-    shm::Taken taken;
-    const Errc why = take(taken, false);
-    if (why == kNone) {
-        return slot_of(taken, options());
-    }
-    if (error != nullptr) {
-        *error = why;
-    }
-    return {};
-}
-
-Slot ClientImpl::get_for(nanoseconds timeout, std::error_code* error) noexcept {
-    shm::Taken taken;
-    Errc why = take(taken, false);
-    if (why == Errc::kExhausted) {
-        why = timeout > nanoseconds::zero() ? take_by(deadline_after(timeout), taken)
-                                            : Errc::kTimedOut;
-    }
-    if (why == kNone) {
-        return slot_of(taken, options());
-    }
-    if (error != nullptr) {
-        *error = why;
-    }
-    return {};
-}
-
-Errc ClientImpl::take_by(Clock::time_point deadline, shm::Taken& taken) noexcept {
-    const shm::Pool& pool = mapping_.pool();
-    shm::LaneRecord* record = nullptr;
-    Errc why = with_lane([&](shm::Lane& lane) { record = &lane.record(); });
-    if (record == nullptr) {
-        return why;
-    }
-    {
-        const Registration registration(pool, *record);
-        std::atomic<std::uint32_t>& sequence = pool.live().wake_sequence;
-        for (;;) {
-            const std::uint32_t seen = sequence.load(std::memory_order_acquire);
-            why = take(taken, true);
-            const nanoseconds left = deadline - Clock::now();
-            if (why != Errc::kExhausted || left <= nanoseconds::zero()) {
-                break;
-            }
-            shm::futex_wait(sequence, seen, std::min(left, kWaitSlice));
-        }
-    }
-    if (why == kNone && pool.live().waiters.load(std::memory_order_relaxed) != 0) {
-        // The slot came with its magazine: leave the others to those who still wait.
+void ClientImpl::share_if_waited_for() noexcept {
+    if (mapping_.pool().live().waiters.load(std::memory_order_relaxed) != 0) {
         with_lane([](shm::Lane& lane) { lane.share(); });
     }
-    return why == Errc::kExhausted ? Errc::kTimedOut : why;
+}
+
+Got ClientImpl::get_slowly(std::error_code* error) noexcept {
+    shm::Taken taken;
+    shm::GetResult result = shm::GetResult::kExhausted;
+    const Errc why = take(taken, false, shm::Turn::kUsual, result);
+    if (why == kNone && result == shm::GetResult::kOk) {
+        share_if_waited_for();  // a whole magazine came with the slot
+        return got_of(taken, options());
+    }
+    if (error != nullptr) {
+        *error = why == kNone ? Errc::kExhausted : why;
+    }
+    return {};
+}
+
+Slot ClientImpl::get_until(shm::MonotonicClock::time_point deadline,
+                           std::error_code* error) noexcept {
+    shm::Taken taken;
+    const Errc why = take_until(deadline, taken);
+    if (why == kNone) {
+        share_if_waited_for();
+        return slot_of(got_of(taken, options()));
+    }
+    if (error != nullptr) {
+        *error = why;
+    }
+    return {};
+}
+
+Errc ClientImpl::take_until(shm::MonotonicClock::time_point deadline, shm::Taken& taken) noexcept {
+    shm::GetResult result = shm::GetResult::kExhausted;
+    Errc why = take(taken, false, shm::Turn::kUsual, result);
+    if (why != kNone || result == shm::GetResult::kOk) {
+        return why;
+    }
+    if (shm::MonotonicClock::now() >= deadline) {
+        return Errc::kTimedOut;
+    }
+    shm::LaneRecord* record = nullptr;
+    with_lane([&](shm::Lane& lane) { record = &lane.record(); });
+    if (record == nullptr) {
+        return Errc::kPoolDamaged;
+    }
+    result = shm::wait(mapping_.pool(), *record, deadline, [&](shm::Turn turn) {
+        why = take(taken, true, turn, result);
+        return why == kNone ? result : shm::GetResult::kOk;
+    });
+    return why != kNone || result == shm::GetResult::kOk ? why : Errc::kTimedOut;
 }
 
 std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
-    put_bulk(slots);
+    for (Slot& slot : slots) {
+        slot.reset();
+    }
     std::size_t filled = 0;
     if (ThreadLane* mine = cached_lane(serial()); mine != nullptr) {
-        const std::uint32_t limit = hot_.limit.load(std::memory_order_acquire);
-        shm::GetResult result = shm::GetResult::kOk;
-        shm::Taken taken;
-        while (filled < slots.size() &&
-               (result = mine->lane.get(limit, taken)) == shm::GetResult::kOk) {
-            slots[filled++] = slot_of(taken, options());
-        }
-        if (result == shm::GetResult::kExhausted) {
+        const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
+        const std::uint32_t flags = options();
+        const auto fill = [&](shm::Held held) { slots[filled++].fill(this, {held, flags, true}); };
+        const auto wanted =
+            static_cast<std::uint32_t>(std::min<std::size_t>(slots.size(), shm::kMaxIndices));
+        std::uint32_t got = 0;
+        const shm::GetResult result = mine->lane.get_bulk(limit, wanted, fill, got);
+        if (result == shm::GetResult::kExhausted || result == shm::GetResult::kBusy) {
             ask_for_growth();
             return filled;
         }
     }
-    while (filled < slots.size()) {
-        shm::Taken taken;
-        if (take(taken, false) != kNone) {
-            break;
-        }
-        slots[filled++] = slot_of(taken, options());
+    shm::Taken taken;
+    shm::GetResult result = shm::GetResult::kOk;
+    while (filled < slots.size() && take(taken, false, shm::Turn::kUsual, result) == kNone &&
+           result == shm::GetResult::kOk) {
+        slots[filled++] = slot_of(got_of(taken, options()));
     }
+    share_if_waited_for();
     return filled;
 }
 
@@ -212,33 +174,33 @@ void ClientImpl::clean(shm::Taken t) noexcept {
         tag.store(0, std::memory_order_relaxed);
     }
     if (erases()) {
-        std::memset(mapping_.pool().slot(t.index), 0, slot_size());
+        std::memset(mapping_.pool().slot(t.index), 0, slot_size);
     }
 }
 
-Errc ClientImpl::put_again(shm::Held held, std::uint32_t flags) noexcept {
+Errc ClientImpl::put_slowly(shm::Taken t, std::uint32_t flags) noexcept {
     if (flags == 0 && !forked()) {
         if (ThreadLane* mine = own_lane(*this); mine != nullptr) {
-            const shm::PutResult result = mine->lane.put_private(held.taken());
-            return result == shm::PutResult::kOk ? kNone : error_of(result, handle_of(held));
+            const shm::PutResult result = mine->lane.put_private(t);
+            return result == shm::PutResult::kOk ? kNone : error_of(result, handle_of(t));
         }
     }
-    return put_shared(handle_of(held));
+    return put_shared(handle_of(t));
 }
 
 Errc ClientImpl::put_shared(Handle handle) noexcept {
     ThreadLane* mine = cached_lane(serial());
-    const std::uint32_t limit = hot_.limit.load(std::memory_order_acquire);
+    const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
     const shm::Taken t = taken_of(handle);
     if (mine == nullptr || raw(t.index) >= limit || erases() ||
         mapping_.pool().tag(t.index).load(std::memory_order_relaxed) != 0) [[unlikely]] {
-        return put_slowly(handle);
+        return put_shared_slowly(handle);
     }
     const shm::PutResult result = mine->lane.put(t, limit);
     return result == shm::PutResult::kOk ? kNone : error_of(result, handle);
 }
 
-Errc ClientImpl::put_slowly(Handle handle) noexcept {
+Errc ClientImpl::put_shared_slowly(Handle handle) noexcept {
     if (forked()) {
         return Errc::kForked;
     }
@@ -249,7 +211,7 @@ Errc ClientImpl::put_slowly(Handle handle) noexcept {
         // A put touches the slot's word only, so its segment need not be mapped, but to erase it.
         const std::uint32_t announced = pool.index_limit();
         if (raw(t.index) < announced) {
-            if (erases() && raw(t.index) >= hot_.limit.load(std::memory_order_acquire) &&
+            if (erases() && raw(t.index) >= hot.limit.load(std::memory_order_acquire) &&
                 !map_beyond(raw(t.index))) {
                 return Errc::kSegmentUnavailable;
             }
@@ -281,18 +243,82 @@ Errc ClientImpl::error_of(shm::PutResult result, Handle handle) const noexcept {
     return word.state() == shm::SlotState::kAbsent ? Errc::kNoSuchSlot : Errc::kStale;
 }
 
+// In one run go the Slots of one client that nobody else can name; the others one by one.
 std::size_t ClientImpl::put_bulk(std::span<Slot> slots) noexcept {
     std::size_t accepted = 0;
-    for (std::size_t k = 0; k < slots.size(); ++k) {
-        if (k + kPrefetchAhead < slots.size()) {
-            const Slot& later = slots[k + kPrefetchAhead];
-            if (later) {
-                later.client_->prefetch(shm::SlotIndex{later.index_});
-            }
+    for (std::size_t next = 0; next < slots.size();) {
+        const std::size_t before = next;
+        if (slots[next]) {
+            accepted += static_cast<ClientImpl*>(slots[next].core_)->put_run(slots, next);
         }
-        accepted += put(slots[k]) == kNone ? 1U : 0U;
+        if (next == before) {
+            accepted += put(slots[next++]) == kNone ? 1U : 0U;
+        }
     }
     return accepted;
+}
+
+std::size_t ClientImpl::put_run(std::span<Slot> slots, std::size_t& next) noexcept {
+    ThreadLane* mine = cached_lane(serial());
+    if (mine == nullptr) {
+        return 0;
+    }
+    return mine->lane.put_bulk<shm::Held>([&](shm::Held& held) {
+        if (next == slots.size()) {
+            return false;
+        }
+        Slot& slot = slots[next];
+        if (slot.data_ == nullptr || slot.core_ != this || slot.flags_ != 0) [[unlikely]] {
+            return false;
+        }
+        held = slot.held();
+        slot.data_ = nullptr;
+        ++next;
+        return true;
+    });
+}
+
+// In one run go the handles of slots that need no cleaning and no segment mapped.
+std::size_t ClientImpl::put_bulk(std::span<const Handle> handles) noexcept {
+    std::size_t accepted = 0;
+    for (std::size_t next = 0; next < handles.size();) {
+        const std::size_t before = next;
+        accepted += put_run(handles, next);
+        if (next == before) {
+            accepted += put_shared(handles[next++]) == kNone ? 1U : 0U;
+        }
+    }
+    return accepted;
+}
+
+std::size_t ClientImpl::put_run(std::span<const Handle> handles, std::size_t& next) noexcept {
+    ThreadLane* mine = cached_lane(serial());
+    if (mine == nullptr || erases()) {
+        return 0;
+    }
+    const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
+    const shm::Pool& pool = mapping_.pool();
+    const auto prefetch = [&](std::size_t k) {
+        if (k < handles.size() && handles[k].index() < limit) {
+            __builtin_prefetch(&pool.word(shm::SlotIndex{handles[k].index()}), 1);
+        }
+    };
+    for (std::size_t k = next; k < next + kPrefetchAhead; ++k) {
+        prefetch(k);
+    }
+    return mine->lane.put_bulk<shm::Taken>([&](shm::Taken& t) {
+        if (next == handles.size()) {
+            return false;
+        }
+        prefetch(next + kPrefetchAhead);
+        t = taken_of(handles[next]);
+        if (raw(t.index) >= limit || pool.tag(t.index).load(std::memory_order_relaxed) != 0)
+            [[unlikely]] {
+            return false;
+        }
+        ++next;
+        return true;
+    });
 }
 
 // Handing over.
@@ -301,21 +327,23 @@ Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
     const shm::Taken t = taken_of(handle);
     shm::PutResult result{};
     Errc why = kNone;
-    std::uint32_t limit = hot_.limit.load(std::memory_order_acquire);
+    std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
     if (forked()) {
         why = Errc::kForked;
+    } else if (closed_.load(std::memory_order_acquire)) {
+        why = Errc::kClosed;
     } else if (raw(t.index) >= limit && raw(t.index) < mapping_.pool().index_limit() &&
                !map_beyond(raw(t.index))) {
         why = Errc::kSegmentUnavailable;
     } else {
-        limit = hot_.limit.load(std::memory_order_acquire);
+        limit = hot.limit.load(std::memory_order_acquire);
         why = with_lane([&](shm::Lane& lane) { result = lane.adopt(t, limit); });
     }
     if (why == kNone) {
         why = error_of(result, handle);
     }
     if (why == kNone) {
-        return slot_of(t, kShared | options());
+        return slot_of(got_of(t, kShared | options()));
     }
     if (error != nullptr) {
         *error = why;
@@ -325,7 +353,7 @@ Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
 
 Errc ClientImpl::detach(Handle handle) noexcept {
     shm::PutResult result{};
-    const std::uint32_t limit = hot_.limit.load(std::memory_order_acquire);
+    const std::uint32_t limit = mapping_.pool().index_limit();
     const Errc no_lane =
         with_lane([&](shm::Lane& lane) { result = lane.detach(taken_of(handle), limit); });
     return no_lane != kNone ? no_lane : error_of(result, handle);
@@ -333,7 +361,7 @@ Errc ClientImpl::detach(Handle handle) noexcept {
 
 void ClientImpl::set_tag(Handle handle, std::uint32_t tag) noexcept {
     const shm::Taken t = taken_of(handle);
-    if (!forked() && raw(t.index) < hot_.limit.load(std::memory_order_acquire) && still_out(t)) {
+    if (!forked() && raw(t.index) < mapping_.pool().index_limit() && still_out(t)) {
         mapping_.pool().tag(t.index).store(tag, std::memory_order_relaxed);
     }
 }

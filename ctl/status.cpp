@@ -40,6 +40,7 @@ Json to_json(const PoolStatus& s, bool served) {
             {"puts", s.puts},
             {"exhausted", s.exhausted},
             {"refused", s.refused},
+            {"steals", s.steals},
             {"reclaimed", s.reclaimed},
             {"deaths", s.deaths},
             {"grown", s.grown},
@@ -95,6 +96,7 @@ std::string describe(const PoolStatus& s, bool served, bool colour) {
     line("waiters", std::to_string(s.waiters), alert(s.waiters, Colour::kYellow));
     line("gets", fmt::format("{}, {} found nothing", s.gets, s.exhausted));
     line("puts", fmt::format("{}, {} refused", s.puts, s.refused));
+    line("steals", fmt::format("{} from idle lanes", counted(s.steals, "magazine")));
     line("reclaimed",
          fmt::format("{} from {}", counted(s.reclaimed, "slot"), counted(s.deaths, "dead client")));
     line("grown",

@@ -214,9 +214,8 @@ void ServedPool::correct_waiters() noexcept {
     for (std::uint32_t l = 1; l < pool.geometry().lane_count; ++l) {
         const shm::LaneRecord& lane = pool.lane(shm::LaneId{l});
         const shm::LaneWord word{lane.word.load(std::memory_order_relaxed)};
-        if (word.state() == shm::LaneState::kOwned &&
-            lane.waiting.load(std::memory_order_relaxed) != 0) {
-            ++waiting;
+        if (word.state() == shm::LaneState::kOwned) {
+            waiting += lane.waiting.load(std::memory_order_relaxed);
         }
     }
     std::uint32_t stored = pool.live().waiters.load(std::memory_order_relaxed);

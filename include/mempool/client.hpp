@@ -16,6 +16,7 @@
 
 #include "mempool/error.hpp"
 #include "mempool/export.hpp"
+#include "mempool/fast_path.hpp"
 #include "mempool/handle.hpp"
 #include "mempool/slot.hpp"
 
@@ -54,27 +55,54 @@ public:
     /// A free slot, or an empty Slot if there is none (see the overload for why). Does not wait,
     /// but for a new segment that this process may not open by name: then up to a second for the
     /// daemon.
-    [[nodiscard]] Slot get() noexcept;
+    [[nodiscard, gnu::always_inline]] Slot get() noexcept { return get_with(nullptr); }
     /// As get(); `error` is set to an Errc where the Slot is empty, else cleared.
-    [[nodiscard]] Slot get(std::error_code& error) noexcept;
-    /// As get(), but waits up to `timeout` for a slot to be returned or the pool to grow.
+    [[nodiscard]] Slot get(std::error_code& error) noexcept {
+        error.clear();
+        return get_with(&error);
+    }
+    /// As get(), but waits up to `timeout` for a slot to be returned, to be reclaimed, or the pool
+    /// to grow. Those who have waited for a millisecond are served before those who have not, the
+    /// longest asleep first, also by get() of others. Errc::kTimedOut; Errc::kClosed after close().
     [[nodiscard]] Slot get_for(std::chrono::nanoseconds timeout) noexcept;
     [[nodiscard]] Slot get_for(std::chrono::nanoseconds timeout, std::error_code& error) noexcept;
+    /// The same, up to a point in time.
+    [[nodiscard]] Slot get_until(std::chrono::steady_clock::time_point deadline) noexcept;
+    [[nodiscard]] Slot get_until(std::chrono::steady_clock::time_point deadline,
+                                 std::error_code& error) noexcept;
     /// Fills `slots` (each returned first if it holds one) from the front; how many it could fill.
+    /// Less than all means that the pool was exhausted; those got stay got. Per slot several times
+    /// faster than get().
     [[nodiscard]] std::size_t get_bulk(std::span<Slot> slots) noexcept;
 
     /// Returns a slot; as ~Slot, but says what went wrong. The Slot is empty afterwards.
-    std::error_code put(Slot&& slot) noexcept;
+    [[gnu::always_inline]] std::error_code put(Slot&& slot) noexcept {
+        if (slot.data_ == nullptr) [[unlikely]] {
+            return Errc::kEmptySlot;
+        }
+        slot.data_ = nullptr;
+        return slot.core_->try_put(slot.held(), slot.flags_)
+                   ? std::error_code{}
+                   : detail::put_slowly(slot.core_, slot.held(), slot.flags_);
+    }
     /// Returns the slot that `handle` names, whoever holds it or detached it. The caller answers
     /// for nobody using it any more. Errc::kStale if it was returned already, kNoSuchSlot.
     std::error_code put(Handle handle) noexcept;
     /// Returns all; how many were accepted. Every Slot is empty afterwards.
     std::size_t put_bulk(std::span<Slot> slots) noexcept;
+    /// Returns the slots that `handles` name, each as put(Handle) does; how many were accepted. One
+    /// that is refused (stale, repeated, empty) leaves the others alone.
+    std::size_t put_bulk(std::span<const Handle> handles) noexcept;
 
     /// Takes over the slot that `handle` names from its holder, or from nobody if it was detached.
     /// Empty, with Errc::kStale, if it was returned or reclaimed since the handle was made.
     [[nodiscard]] Slot adopt(Handle handle) noexcept;
     [[nodiscard]] Slot adopt(Handle handle, std::error_code& error) noexcept;
+
+    /// Ends every get_for() and get_until() of any thread, now and from now on, with
+    /// Errc::kClosed; get(), get_bulk() and adopt() get nothing any more either. What is out can
+    /// still be returned. So threads that wait can be told to end before the client is destroyed.
+    void close() noexcept;
 
     /// Name of the pool.
     [[nodiscard]] const std::string& pool() const noexcept;
@@ -86,8 +114,23 @@ public:
     [[nodiscard]] std::uint32_t id() const noexcept;
 
 private:
+    struct Delete {
+        MEMPOOL_EXPORT void operator()(detail::ClientCore* core) const noexcept;
+    };
     explicit Client(std::unique_ptr<detail::ClientImpl> impl) noexcept;
-    std::unique_ptr<detail::ClientImpl> impl_;
+    [[nodiscard]] detail::ClientImpl& impl() const noexcept;
+    [[nodiscard, gnu::always_inline]] Slot get_with(std::error_code* error) noexcept {
+        detail::Got got = core_->try_get();
+        if (!got.ok) [[unlikely]] {
+            got = detail::get_slowly(core_.get(), error);
+            if (!got.ok) {
+                return {};
+            }
+        }
+        return {core_.get(), got};
+    }
+
+    std::unique_ptr<detail::ClientCore, Delete> core_;
 };
 
 }  // namespace mempool

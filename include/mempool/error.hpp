@@ -18,6 +18,7 @@ enum class Errc {
     kSegmentUnavailable,  ///< the slot's segment can't be mapped: the daemon is down and its
                           ///< object can't be opened by name
     kPoolDamaged,         ///< the pool's shared records were overwritten: see mempoolctl audit
+    kClosed,              ///< close() was called for this client
 };
 
 /// Category "mempool"; its messages say what to do. Thread-safe.

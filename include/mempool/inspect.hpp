@@ -43,7 +43,8 @@ struct PoolStatus {
     std::uint64_t deaths = 0;     ///< clients reclaimed
     std::uint64_t grown = 0;      ///< segments added since creation
     std::uint64_t grow_failures = 0;
-    std::uint64_t waiters = 0;  ///< clients asleep in get_for
+    std::uint64_t steals = 0;   ///< magazines that lanes took from idle lanes
+    std::uint64_t waiters = 0;  ///< threads asleep in get_for
     std::uint64_t magazine_capacity = 0;
     std::uint64_t metadata_bytes = 0;
     bool erase_on_put = false;

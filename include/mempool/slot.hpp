@@ -8,21 +8,15 @@
 #include <utility>
 
 #include "mempool/export.hpp"
+#include "mempool/fast_path.hpp"
 #include "mempool/handle.hpp"
 
 namespace mempool {
 
+class Client;
 namespace detail {
 class ClientImpl;
-/// Bits of what a Slot remembers for its return; 0 is the fast way.
-constexpr std::uint32_t kErase = 1;   ///< the pool had erase_on_put when it was got
-constexpr std::uint32_t kShared = 2;  ///< somebody else may know the handle
-constexpr std::uint32_t kTagged = 4;  ///< it has a tag
-/// Returns a slot and ignores why it may be refused; what ~Slot does. `word`: as the pool has it
-/// for the slot while it is held, its generation in the high half.
-MEMPOOL_EXPORT void drop_slot(ClientImpl* client, std::uint32_t index, std::uint64_t word,
-                              std::uint32_t flags) noexcept;
-}  // namespace detail
+}
 
 /// Owns a slot and returns it to its pool when it goes. Move-only; empty after a failed get.
 ///
@@ -34,19 +28,17 @@ class Slot {
 public:
     Slot() = default;
     Slot(Slot&& other) noexcept
-        : client_(std::exchange(other.client_, nullptr)),
-          data_(std::exchange(other.data_, nullptr)),
-          size_(other.size_),
+        : core_(other.core_),
           word_(other.word_),
+          data_(std::exchange(other.data_, nullptr)),
           index_(other.index_),
           flags_(other.flags_) {}
     Slot& operator=(Slot&& other) noexcept {
         if (this != &other) {
             reset();
-            client_ = std::exchange(other.client_, nullptr);
-            data_ = std::exchange(other.data_, nullptr);
-            size_ = other.size_;
+            core_ = other.core_;
             word_ = other.word_;
+            data_ = std::exchange(other.data_, nullptr);
             index_ = other.index_;
             flags_ = other.flags_;
         }
@@ -56,7 +48,7 @@ public:
     Slot& operator=(const Slot&) = delete;
     ~Slot() {
         if (data_ != nullptr) {
-            detail::drop_slot(client_, index_, word_, flags_);
+            detail::drop(core_, held(), flags_);
         }
     }
 
@@ -65,7 +57,9 @@ public:
     /// First byte, aligned to at least 64 bytes; nullptr if empty.
     [[nodiscard]] std::byte* data() const noexcept { return data_; }
     /// Bytes usable, the pool's slot_size; 0 if empty.
-    [[nodiscard]] std::size_t size() const noexcept { return data_ == nullptr ? 0 : size_; }
+    [[nodiscard]] std::size_t size() const noexcept {
+        return data_ == nullptr ? 0 : core_->slot_size;
+    }
     [[nodiscard]] std::span<std::byte> span() const noexcept { return {data_, size()}; }
     /// Distance of data() from the start of the pool's range, the same in every process. Bytes.
     [[nodiscard]] MEMPOOL_EXPORT std::uint64_t offset() const noexcept;
@@ -73,8 +67,7 @@ public:
     /// never asked for is returned faster: nobody else can have it.
     [[nodiscard]] Handle handle() const noexcept {
         flags_ |= detail::kShared;
-        return data_ == nullptr ? Handle{}
-                                : Handle(index_, static_cast<std::uint32_t>(word_ >> 32U));
+        return data_ == nullptr ? Handle{} : Handle(index_, raw(word_.generation()));
     }
 
     /// Leaves the slot to whoever adopts the handle: it outlives this process, and this object is
@@ -91,7 +84,7 @@ public:
     void reset() noexcept {
         if (data_ != nullptr) {
             data_ = nullptr;
-            detail::drop_slot(client_, index_, word_, flags_);
+            detail::drop(core_, held(), flags_);
         }
     }
 
@@ -99,15 +92,31 @@ public:
     MEMPOOL_EXPORT void set_tag(std::uint32_t tag) noexcept;
 
 private:
+    friend class Client;
     friend class detail::ClientImpl;
-    Slot(detail::ClientImpl* client, std::byte* data, std::size_t size, std::uint64_t word,
-         std::uint32_t index, std::uint32_t flags) noexcept
-        : client_(client), data_(data), size_(size), word_(word), index_(index), flags_(flags) {}
+    Slot(detail::ClientCore* core, const detail::Got& got) noexcept
+        : core_(core),
+          word_(got.held.word),
+          data_(core->data_of(got.held.index)),
+          index_(raw(got.held.index)),
+          flags_(got.flags) {}
 
-    detail::ClientImpl* client_ = nullptr;
+    [[nodiscard]] shm::Held held() const noexcept { return {word_, shm::SlotIndex{index_}}; }
+
+    // As the constructor, for a Slot that is empty.
+    void fill(detail::ClientCore* core, const detail::Got& got) noexcept {
+        core_ = core;
+        word_ = got.held.word;
+        data_ = core->data_of(got.held.index);
+        index_ = raw(got.held.index);
+        flags_ = got.flags;
+    }
+
+    // In whole words as they are stored and loaded, or a load waits for two stores. The two
+    // pointers apart: side by side, GCC packs them into a vector to store them.
+    detail::ClientCore* core_ = nullptr;
+    shm::SlotWord word_;
     std::byte* data_ = nullptr;
-    std::size_t size_ = 0;
-    std::uint64_t word_ = 0;
     std::uint32_t index_ = 0;
     mutable std::uint32_t flags_ = 0;
 };

@@ -8,7 +8,6 @@ namespace {
 
 using shm::Depot;
 using shm::GetResult;
-using shm::Held;
 using shm::LaneId;
 using shm::MagazineId;
 using shm::PutResult;
@@ -131,7 +130,7 @@ int put_private(World& w) {
     return w.victim->put_private(w.victim_holds.back()) == PutResult::kOk ? 0 : 2;
 }
 int get_common(World& w) {
-    Held t;
+    shm::Held t;
     return w.victim->try_get(w.test.limit(), t) ? 0 : 2;
 }
 int put_common(World& w) {

@@ -22,8 +22,17 @@ using shm::SlotWord;
 using shm::Taken;
 using shm::test::get_all;
 
-// Slots that anybody can get: free in a magazine that is FULL and has a hint.
-std::size_t within_reach(const shm::Pool& pool) {
+// Whether the lane works with magazine `m` and is in no operation: then its slots can be stolen.
+bool idle_with(const shm::Lane& lane, MagazineId m) {
+    const shm::LaneRecord& record = lane.record();
+    return record.busy.load() == 0 &&
+           (MagazineId{record.loaded.load()} == m || MagazineId{record.previous.load()} == m);
+}
+
+// Slots that anybody can get: free in a magazine that is FULL and has a hint, or in one that the
+// victim was not at work with when it stopped.
+std::size_t within_reach(const World& w) {
+    const shm::Pool& pool = w.pool();
     const shm::Ring ring = shm::Depot(pool).full_ring();
     std::vector<bool> hinted(pool.geometry().magazine_count);
     for (std::uint32_t k = 0; k < ring.capacity(); ++k) {
@@ -33,10 +42,14 @@ std::size_t within_reach(const shm::Pool& pool) {
     for (std::uint32_t i = 0; i < pool.index_limit(); ++i) {
         const SlotWord word{pool.word(SlotIndex{i}).load()};
         const MagazineId m = word.magazine();
-        count += word.state() == shm::SlotState::kFree && hinted[raw(m)] &&
-                         MagazineWord{pool.magazine(m).word.load()}.state() == MagazineState::kFull
-                     ? 1U
-                     : 0U;
+        if (word.state() != shm::SlotState::kFree) {
+            continue;
+        }
+        const MagazineWord magazine{pool.magazine(m).word.load()};
+        const bool in_depot = magazine.state() == MagazineState::kFull && hinted[raw(m)];
+        const bool stealable = magazine.state() == MagazineState::kOwned && w.victim &&
+                               magazine.lane() == w.victim->id() && idle_with(*w.victim, m);
+        count += in_depot || stealable ? 1U : 0U;
     }
     return count;
 }
@@ -52,7 +65,7 @@ std::string work_beside(World& w, bool gives, std::vector<Taken>& got) {
     const std::size_t own = take_census(pool).held_by[raw(kOther)];
     const std::size_t most = w.test.slots() + 1;
     w.other->close();
-    const std::size_t expected = within_reach(pool);
+    const std::size_t expected = within_reach(w);
     if (!w.other->open()) {
         return "no magazines for the other's lane";
     }

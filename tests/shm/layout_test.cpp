@@ -66,13 +66,14 @@ std::string dump_segment_zero() {
                MEMPOOL_FIELD(H, fingerprint), MEMPOOL_FIELD(H, created_at), MEMPOOL_FIELD(H, uuid),
                MEMPOOL_FIELD(H, generation_0), MEMPOOL_FIELD(H, state), MEMPOOL_FIELD(H, name),
                MEMPOOL_FIELD(H, geometry), MEMPOOL_FIELD(H, reserved)) +
-           MEMPOOL_DUMP(
-               Live, MEMPOOL_FIELD(L, now), MEMPOOL_FIELD(L, segment_count),
-               MEMPOOL_FIELD(L, options), MEMPOOL_FIELD(L, waiters), MEMPOOL_FIELD(L, grow_wanted),
-               MEMPOOL_FIELD(L, wake_sequence), MEMPOOL_FIELD(L, reclaimed),
-               MEMPOOL_FIELD(L, deaths), MEMPOOL_FIELD(L, grown), MEMPOOL_FIELD(L, grow_failures),
-               MEMPOOL_FIELD(L, daemon_pid), MEMPOOL_FIELD(L, daemon_starts),
-               MEMPOOL_FIELD(L, full), MEMPOOL_FIELD(L, empty), MEMPOOL_FIELD(L, reserved)) +
+           MEMPOOL_DUMP(Live, MEMPOOL_FIELD(L, now), MEMPOOL_FIELD(L, segment_count),
+                        MEMPOOL_FIELD(L, options), MEMPOOL_FIELD(L, waiters),
+                        MEMPOOL_FIELD(L, grow_wanted), MEMPOOL_FIELD(L, wake_sequence),
+                        MEMPOOL_FIELD(L, promised_until), MEMPOOL_FIELD(L, reclaimed),
+                        MEMPOOL_FIELD(L, deaths), MEMPOOL_FIELD(L, grown),
+                        MEMPOOL_FIELD(L, grow_failures), MEMPOOL_FIELD(L, daemon_pid),
+                        MEMPOOL_FIELD(L, daemon_starts), MEMPOOL_FIELD(L, full),
+                        MEMPOOL_FIELD(L, empty), MEMPOOL_FIELD(L, reserved)) +
            MEMPOOL_DUMP(RingState, MEMPOOL_FIELD(R, head), MEMPOOL_FIELD(R, tail));
 }
 
@@ -84,13 +85,14 @@ std::string dump_sizes() {
                         MEMPOOL_FIELD(S, reserved)) +
            MEMPOOL_DUMP(Geometry, MEMPOOL_FIELD(G, shape), MEMPOOL_FIELD(G, slot_stride),
                         MEMPOOL_FIELD(G, range_bytes), MEMPOOL_FIELD(G, clients_offset),
-                        MEMPOOL_FIELD(G, lanes_offset), MEMPOOL_FIELD(G, full_ring_offset),
-                        MEMPOOL_FIELD(G, empty_ring_offset), MEMPOOL_FIELD(G, words_offset),
-                        MEMPOOL_FIELD(G, times_offset), MEMPOOL_FIELD(G, tags_offset),
-                        MEMPOOL_FIELD(G, magazines_offset), MEMPOOL_FIELD(G, slots_offset),
-                        MEMPOOL_FIELD(G, index_granule), MEMPOOL_FIELD(G, index_capacity),
-                        MEMPOOL_FIELD(G, lane_count), MEMPOOL_FIELD(G, magazine_count),
-                        MEMPOOL_FIELD(G, magazine_stride), MEMPOOL_FIELD(G, ring_capacity));
+                        MEMPOOL_FIELD(G, lanes_offset), MEMPOOL_FIELD(G, lane_map_offset),
+                        MEMPOOL_FIELD(G, full_ring_offset), MEMPOOL_FIELD(G, empty_ring_offset),
+                        MEMPOOL_FIELD(G, words_offset), MEMPOOL_FIELD(G, times_offset),
+                        MEMPOOL_FIELD(G, tags_offset), MEMPOOL_FIELD(G, magazines_offset),
+                        MEMPOOL_FIELD(G, slots_offset), MEMPOOL_FIELD(G, index_granule),
+                        MEMPOOL_FIELD(G, index_capacity), MEMPOOL_FIELD(G, lane_count),
+                        MEMPOOL_FIELD(G, magazine_count), MEMPOOL_FIELD(G, magazine_stride),
+                        MEMPOOL_FIELD(G, ring_capacity));
 }
 
 std::string dump_records() {
@@ -114,7 +116,7 @@ std::string dump_records() {
                         MEMPOOL_FIELD(L, revoked), MEMPOOL_FIELD(L, waiting),
                         MEMPOOL_FIELD(L, reserved0), MEMPOOL_FIELD(L, gets), MEMPOOL_FIELD(L, puts),
                         MEMPOOL_FIELD(L, exhausted), MEMPOOL_FIELD(L, refused),
-                        MEMPOOL_FIELD(L, reserved1)) +
+                        MEMPOOL_FIELD(L, steals), MEMPOOL_FIELD(L, reserved1)) +
            MEMPOOL_DUMP(MagazineHead, MEMPOOL_FIELD(M, word), MEMPOOL_FIELD(M, count),
                         MEMPOOL_FIELD(M, reserved));
 }

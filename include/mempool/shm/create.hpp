@@ -141,9 +141,7 @@ inline void announce_segment(const Pool& pool, std::uint32_t number,
     for (std::uint32_t k = 0; k < entry.magazine_count; ++k) {
         depot.hint(MagazineId{entry.first_magazine + k});
     }
-    if (pool.live().waiters.load(std::memory_order_relaxed) != 0) {
-        depot.wake_waiters();
-    }
+    depot.wake(entry.slot_count);
 }
 
 }  // namespace mempool::shm

@@ -1,8 +1,7 @@
 // The depot: where lanes get magazines from and give them to.
 //
 // Used by clients' lanes and by the daemon. Two rings of hints, one of magazines with slots and one
-// of empty ones; whose a magazine is, its word says. Makes no system call but the futex wake of
-// give(), and that only when somebody waits.
+// of empty ones; whose a magazine is, its word says. Makes no system call but wake()'s.
 #pragma once
 
 #include <atomic>
@@ -65,9 +64,6 @@ public:
             word.next(has_slots ? MagazineState::kFull : MagazineState::kEmpty);
         magazine.word.store(given.bits, std::memory_order_release);  // G1
         (has_slots ? full_ : empty_).push(m);
-        if (has_slots && pool_.live().waiters.load(std::memory_order_relaxed) != 0) {
-            wake_waiters();
-        }
     }
 
     /// Pushes a hint for `m` if its word says FULL or EMPTY. A hint too many does no harm.
@@ -107,11 +103,16 @@ public:
     [[nodiscard]] const Ring& empty_ring() const noexcept { return empty_; }
     [[nodiscard]] const Pool& pool() const noexcept { return pool_; }
 
-    /// Wakes all that sleep in get_for(). The sequence changes first, so that one who is about to
-    /// sleep does not.
-    void wake_waiters() noexcept {
-        pool_.live().wake_sequence.fetch_add(1, std::memory_order_release);
-        futex_wake_all(pool_.live().wake_sequence);
+    /// Wakes up to `slots` of those who sleep in get_for(), the longest asleep first; after slots
+    /// were given. The sequence changes first, so that one who is about to sleep does not.
+    /// Pairs: the fence <- the barrier of one who begins to wait: either we see that it waits, or
+    /// it sees what was given.
+    void wake(std::uint64_t slots) noexcept {
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        if (slots != 0 && pool_.live().waiters.load(std::memory_order_relaxed) != 0) {
+            pool_.live().wake_sequence.fetch_add(1, std::memory_order_seq_cst);
+            futex_wake(pool_.live().wake_sequence, slots);
+        }
     }
 
 private:

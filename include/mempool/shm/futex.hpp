@@ -24,9 +24,11 @@ inline void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected,
     ::syscall(SYS_futex, &word, FUTEX_WAIT, expected, &relative, nullptr, 0);
 }
 
-/// Wakes every process that sleeps on `word`.
-inline void futex_wake_all(std::atomic<std::uint32_t>& word) noexcept {
-    ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+/// Wakes up to `count` of the threads that sleep on `word`, in any process; the kernel wakes those
+/// of one priority in the order in which they went to sleep.
+inline void futex_wake(std::atomic<std::uint32_t>& word, std::uint64_t count) noexcept {
+    const int most = count < INT_MAX ? static_cast<int>(count) : INT_MAX;
+    ::syscall(SYS_futex, &word, FUTEX_WAKE, most, nullptr, nullptr, 0);
 }
 
 }  // namespace mempool::shm

@@ -1,24 +1,23 @@
 // A lane at work: get, put, adopt and detach for one thread at a time.
 //
-// Made by libmempool for each thread that uses a client, and by the daemon for itself. The shared
-// half is a LaneRecord and the two magazines it owns; this object is the private half: pointers to
-// them, so that the fast path follows no index. Never makes a system call on the fast path.
+// Made by libmempool for each thread that uses a client, and by the daemon for itself. Never makes
+// a system call on the fast path. Every change of a magazine stands in a busy section, so a thief
+// sees it whole or not at all (steal.hpp).
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <utility>
 
-#include "mempool/shm/depot.hpp"
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
+#include "mempool/shm/lane_magazines.hpp"
 
 namespace mempool::shm {
 
 enum class GetResult : std::uint8_t {
     kOk,
-    kExhausted,  ///< the depot has no slots, and this lane neither
+    kExhausted,  ///< neither the depot nor any idle lane has slots
     kUnmapped,   ///< the slot next in line lies in a segment this process has not mapped yet
+    kBusy,       ///< as kExhausted, but a lane with slots was in mid-operation, again and again
 };
 
 enum class PutResult : std::uint8_t {
@@ -37,52 +36,20 @@ struct Taken {
 
 /// A slot that the lane's client holds, with the word that says so.
 struct Held {
-    SlotIndex index{};
     SlotWord word;
+    SlotIndex index{};
 
-    [[nodiscard]] Taken taken() const noexcept { return {index, word.generation()}; }
+    [[nodiscard]] constexpr Taken taken() const noexcept { return {index, word.generation()}; }
 };
 
 /// One thread's way into a pool. Not thread-safe: one caller at a time, and never after a fork.
-class Lane {
+class Lane : public LaneMagazines {
 public:
     Lane(const Pool& pool, LaneId id, ClientId client) noexcept
-        : words_(&pool.word(SlotIndex{0})),
+        : LaneMagazines(pool, id, client),
+          words_(&pool.word(SlotIndex{0})),
           times_(&pool.time(SlotIndex{0})),
-          live_(&pool.live()),
-          record_(&pool.lane(id)),
-          held_(SlotWord::held(Generation{0}, client).bits),
-          capacity_(pool.magazine_capacity()),
-          id_(id),
-          client_(client),
-          depot_(pool) {}
-
-    /// Equips the lane with its two magazines; false if the depot has none to give.
-    /// The lane's word must already say OWNED by this client.
-    bool open() noexcept {
-        const MagazineId first = depot_.claim_room(id_);
-        if (first == kNoMagazine) {
-            return false;
-        }
-        const MagazineId second = depot_.claim_room(id_);
-        if (second == kNoMagazine) {
-            depot_.give(first);
-            return false;
-        }
-        load(first, second);
-        return true;
-    }
-
-    /// Gives both magazines to the depot. The lane's word is the caller's to free afterwards.
-    void close() noexcept {
-        if (loaded_id_ != kNoMagazine) {
-            const MagazineId first = std::exchange(loaded_id_, kNoMagazine);
-            const MagazineId second = std::exchange(previous_id_, kNoMagazine);
-            loaded_ = nullptr;
-            depot_.give(first);
-            depot_.give(second);
-        }
-    }
+          client_(client) {}
 
     /// Gets a slot with an index below `limit` (what this process has mapped).
     /// Linearizes: C1.
@@ -92,52 +59,51 @@ public:
     ///         plain store; the generation grows (I2), so every older handle becomes stale.
     /// Crash:  before C1 nothing changed; after it the word names the client, so reclaim finds the
     ///         slot; the item left above it no longer matches its word and is dropped.
-    [[nodiscard]] GetResult get(std::uint32_t limit, Taken& taken) noexcept {
-        Held held;
-        while (!try_get(limit, held)) {
-            const std::uint32_t top = loaded_->count.load(std::memory_order_relaxed) - 1;
-            if (top >= capacity_) {  // none left, or foreign bytes
-                if (!refill()) {
-                    return GetResult::kExhausted;
-                }
-                continue;
-            }
-            const std::uint32_t i = Pool::items(*loaded_)[top].load(std::memory_order_relaxed);
-            if (i >= limit && i < depot_.pool().index_limit()) {
-                return GetResult::kUnmapped;
-            }
-            // A stale item, or no such slot: drop it.
-            loaded_->count.store(top, std::memory_order_relaxed);
-        }
-        taken = held.taken();
-        return GetResult::kOk;
+    [[nodiscard]] GetResult get(std::uint32_t limit, Taken& taken,
+                                Turn turn = Turn::kUsual) noexcept {
+        const auto keep = [&taken](Held held) { taken = held.taken(); };
+        std::uint32_t got = 0;
+        return get_bulk(limit, 1, keep, got, turn);
     }
 
-    /// The common case of get(), with its C0 and C1: a sound item on top of the loaded magazine.
-    /// Else false, and nothing changed: call get(). Calls nothing, so it can be all of a leaf
-    /// function.
+    /// Gets up to `wanted` slots, as many as possible in one busy section each, and calls
+    /// `sink(Held)` for each; `got` is how many. kOk only if it got all. As get().
+    /// Crash:  as get(): the count of a magazine is lowered once, behind the words of all that were
+    ///         taken from it.
+    template <typename Sink>
+    [[nodiscard]] GetResult get_bulk(std::uint32_t limit, std::uint32_t wanted, Sink&& sink,
+                                     std::uint32_t& got, Turn turn = Turn::kUsual) noexcept {
+        got = 0;
+        GetResult result = GetResult::kExhausted;
+        if (enter()) {
+            result = get_entered(limit, wanted, sink, got, turn);
+        }
+        leave();
+        if (result != GetResult::kOk && result != GetResult::kUnmapped) {
+            bump(record_->exhausted);
+        }
+        bump(record_->gets, got);
+        return result;
+    }
+
+    /// The common case of get(): nobody looked at the lane, and a sound item lies on top of the
+    /// loaded magazine. Else false, and nothing changed: call get(). Calls nothing, so it can be
+    /// all of a leaf function.
     [[nodiscard, gnu::always_inline]] bool try_get(std::uint32_t limit, Held& held) noexcept {
-        // A copy: the compiler can't know that the stores below leave loaded_ as it is.
+        // Copies: the compiler can't know that the stores below leave the members as they are.
+        LaneRecord& record = *record_;
         MagazineHead& magazine = *loaded_;
-        const std::uint32_t top = magazine.count.load(std::memory_order_relaxed) - 1;
-        if (top >= capacity_) [[unlikely]] {
-            return false;
+        if (try_enter(record)) [[likely]] {
+            const std::uint32_t top = magazine.count.load(std::memory_order_relaxed) - 1;
+            if (top < capacity_ && take_item(magazine, top, limit, held)) [[likely]] {
+                magazine.count.store(top, std::memory_order_release);
+                bump(record.gets);
+                leave_unfenced(record);
+                return true;
+            }
         }
-        const SlotIndex i{Pool::items(magazine)[top].load(std::memory_order_relaxed)};
-        if (raw(i) >= limit) [[unlikely]] {
-            return false;
-        }
-        std::atomic<std::uint64_t>& word = words_[raw(i)];
-        const SlotWord seen{word.load(std::memory_order_acquire)};  // C0
-        if (static_cast<std::uint32_t>(seen.bits) != free_) [[unlikely]] {
-            return false;
-        }
-        held = {i, SlotWord{seen.bits + get_step_}};
-        word.store(held.word.bits, std::memory_order_release);  // C1
-        magazine.count.store(top, std::memory_order_release);
-        stamp_time(times_[raw(i)], live_->now.load(std::memory_order_relaxed));
-        bump(record_->gets);
-        return true;
+        leave_unfenced(record);
+        return false;
     }
 
     /// Returns slot `t.index`, whoever holds it, if its generation still is `t.generation`.
@@ -152,18 +118,7 @@ public:
         if (raw(t.index) >= limit) [[unlikely]] {
             return refuse(out_of_reach(t.index));
         }
-        return put_with(t, [this, t](std::atomic<std::uint64_t>& word, SlotWord seen) {
-            do {
-                const bool out =
-                    seen.state() == SlotState::kHeld || seen.state() == SlotState::kDetached;
-                if (!out || seen.generation() != t.generation) [[unlikely]] {
-                    return false;
-                }
-            } while (!word.compare_exchange_weak(seen.bits, freed(t),  // F1
-                                                 std::memory_order_release,
-                                                 std::memory_order_relaxed));
-            return true;
-        });
+        return put_one(t.index, [this, t] { return free_shared(t); });
     }
 
     /// Returns a slot that this client got and whose handle no other thread or process was given:
@@ -173,32 +128,65 @@ public:
     /// Linearizes: F2.
     /// Pairs:  F2 release -> C0 acquire in get(), as F1.
     /// ABA:    the word names this client and the generation; only its dead are rewritten by
-    /// others. Crash:  as put(), with F2 for F1.
+    ///         others.
+    /// Crash:  as put(), with F2 for F1.
     [[nodiscard]] PutResult put_private(Taken t) noexcept {
-        return put_with(t, [this, t](std::atomic<std::uint64_t>& word, SlotWord seen) {
-            if (seen != held(t).word) [[unlikely]] {
-                return false;
-            }
-            word.store(freed(t), std::memory_order_release);  // F2
-            return true;
-        });
+        return put_one(t.index, [this, t] { return free_private(held(t)); });
     }
 
-    /// The common case of put_private(), with its F2: room in the loaded magazine and nobody
-    /// waiting. Else false, and nothing changed: call put_private(). Calls nothing.
+    /// The common case of put_private(): nobody looked at the lane, and there is room in the
+    /// loaded magazine. Else false, and nothing changed: call put_private(). Calls nothing. If
+    /// is_waited_for() afterwards, the caller must share().
     [[nodiscard, gnu::always_inline]] bool try_put_private(Held t) noexcept {
+        LaneRecord& record = *record_;
         MagazineHead& magazine = *loaded_;
-        const std::uint32_t count = magazine.count.load(std::memory_order_relaxed);
-        std::atomic<std::uint64_t>& word = words_[raw(t.index)];
-        if (count >= capacity_ || word.load(std::memory_order_relaxed) != t.word.bits ||
-            live_->waiters.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-            return false;
+        if (try_enter(record)) [[likely]] {
+            const std::uint32_t count = magazine.count.load(std::memory_order_relaxed);
+            if (count < capacity_) [[likely]] {
+                Pool::items(magazine)[count].store(raw(t.index), std::memory_order_relaxed);
+                if (free_private(t)) [[likely]] {
+                    magazine.count.store(count + 1, std::memory_order_release);
+                    bump(record.puts);
+                    leave_unfenced(record);
+                    return true;
+                }
+            }
         }
-        Pool::items(magazine)[count].store(raw(t.index), std::memory_order_relaxed);
-        word.store(t.word.bits - put_step_, std::memory_order_release);  // F2
-        magazine.count.store(count + 1, std::memory_order_release);
-        bump(record_->puts);
-        return true;
+        leave_unfenced(record);
+        return false;
+    }
+
+    /// Returns slots until `source(S&)` is false, in one busy section for each magazine filled; how
+    /// many were accepted. S is Held: as put_private(); or Taken: as put(), all below the limit.
+    /// Crash:  as put(): a magazine's count is raised once, behind the words of all that were put
+    ///         into it; those stand in its items, where reclaim looks beyond the count (I1).
+    template <typename S, typename Source>
+    std::uint32_t put_bulk(Source&& source) noexcept {
+        std::uint32_t accepted = 0;
+        std::uint32_t refused = 0;
+        bool more = enter();
+        while (more) {
+            const std::uint32_t before = depot_.count(loaded());
+            std::uint32_t count = before;
+            std::atomic<std::uint32_t>* const items = Pool::items(*loaded_);
+            S slot;
+            while (count < capacity_ && (more = source(slot))) {
+                items[count].store(raw(slot.index), std::memory_order_relaxed);
+                const bool freed = free_one(slot);
+                count += freed ? 1U : 0U;
+                refused += freed ? 0U : 1U;
+            }
+            loaded_->count.store(count, std::memory_order_release);
+            accepted += count - before;
+            more = more && make_room();
+        }
+        leave();
+        bump(record_->puts, accepted);
+        bump(record_->refused, refused);
+        if (is_waited_for()) [[unlikely]] {
+            share();
+        }
+        return accepted;
     }
 
     /// Makes this client the holder of a slot that is detached or held by another.
@@ -215,58 +203,106 @@ public:
     /// Pairs:  D1 release -> A0 acquire: what we wrote is seen by who adopts.
     /// ABA:    as adopt().
     /// Crash:  before D1 the slot is this client's to reclaim; after D1 it is nobody's, listed by
-    /// age.
+    ///         age.
     [[nodiscard]] PutResult detach(Taken t, std::uint32_t limit) noexcept {
         return rewrite(t, limit, SlotWord::detached(t.generation), false);
     }
 
-    /// Gives the loaded magazine to the depot if it has slots, for those who wait.
-    [[gnu::noinline, gnu::cold]] void share() noexcept {
-        if (depot_.count(loaded_id_) == 0) {
-            return;
-        }
-        const MagazineId fresh = depot_.claim_room(id_);
-        if (fresh != kNoMagazine) {
-            const MagazineId given = loaded_id_;
-            load(fresh, previous_id_);
-            depot_.give(given);
-        }
-    }
-
     /// `t` as it is while this lane's client holds it.
     [[nodiscard]] Held held(Taken t) const noexcept {
-        return {t.index, SlotWord::held(t.generation, client_)};
+        return {SlotWord{(std::uint64_t{raw(t.generation)} << 32U) | held_}, t.index};
     }
     /// Live::options.
     [[nodiscard]] std::uint32_t options() const noexcept {
         return live_->options.load(std::memory_order_relaxed);
     }
-    [[nodiscard]] LaneId id() const noexcept { return id_; }
-    [[nodiscard]] LaneRecord& record() const noexcept { return *record_; }
-    [[nodiscard]] Depot& depot() noexcept { return depot_; }
-    [[nodiscard]] MagazineId loaded() const noexcept { return loaded_id_; }
 
 private:
-    // Only this lane's thread writes its counters: no read-modify-write is needed.
-    static void bump(std::atomic<std::uint64_t>& counter) noexcept {
-        counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    }
+    /// Times a get looks again because a lane with slots was in mid-operation, which takes it
+    /// nanoseconds unless it was preempted there.
+    static constexpr int kLooks = 4;
 
-    [[gnu::noinline, gnu::cold]] PutResult refuse(PutResult why) noexcept {
-        bump(record_->refused);
-        return why;
-    }
-
-    [[nodiscard]] PutResult out_of_reach(SlotIndex i) const noexcept {
-        return raw(i) < depot_.pool().index_limit() ? PutResult::kUnmapped : PutResult::kOutOfRange;
-    }
-
-    // Written only when it changed, so that the line can stay shared between processes.
-    static void stamp_time(std::atomic<std::uint32_t>& time, std::uint32_t now) noexcept {
-        if (time.load(std::memory_order_relaxed) != now) {
-            time.store(now, std::memory_order_relaxed);
+    // C0, C1: the item at `top`; false if it is not one of the magazine's, or not mapped.
+    [[nodiscard, gnu::always_inline]] bool take_item(MagazineHead& magazine, std::uint32_t top,
+                                                     std::uint32_t limit, Held& held) noexcept {
+        const std::uint32_t i = Pool::items(magazine)[top].load(std::memory_order_relaxed);
+        if (i >= limit) [[unlikely]] {
+            return false;
         }
+        std::atomic<std::uint64_t>& word = words_[i];
+        const std::uint64_t seen = word.load(std::memory_order_acquire);  // C0
+        if (static_cast<std::uint32_t>(seen) != free_) [[unlikely]] {
+            return false;
+        }
+        held = {SlotWord{seen + get_step_}, SlotIndex{i}};
+        word.store(held.word.bits, std::memory_order_release);  // C1
+        stamp_time(times_[i], live_->now.load(std::memory_order_relaxed));
+        return true;
     }
+
+    template <typename Sink>
+    [[nodiscard]] GetResult get_entered(std::uint32_t limit, std::uint32_t wanted, Sink& sink,
+                                        std::uint32_t& got, Turn turn) noexcept {
+        for (int looks = 0; got < wanted;) {
+            std::uint32_t top = depot_.count(loaded());
+            Held held;
+            while (got < wanted && top != 0 && take_item(*loaded_, top - 1, limit, held)) {
+                --top;
+                ++got;
+                sink(held);
+            }
+            loaded_->count.store(top, std::memory_order_release);
+            if (got == wanted) {
+                break;
+            }
+            if (top != 0) {
+                const std::uint32_t i =
+                    Pool::items(*loaded_)[top - 1].load(std::memory_order_relaxed);
+                if (i >= limit && i < depot_.pool().index_limit()) {
+                    return GetResult::kUnmapped;
+                }
+                // A stale item, or no such slot: drop it.
+                loaded_->count.store(top - 1, std::memory_order_release);
+                continue;
+            }
+            const Refill refilled = refill(turn);
+            if (refilled == Refill::kNothing) {
+                return GetResult::kExhausted;
+            }
+            if (refilled == Refill::kOthersBusy && ++looks == kLooks) {
+                return GetResult::kBusy;
+            }
+        }
+        return GetResult::kOk;
+    }
+
+    // F0, F1: FREE(loaded) for a slot that any other may return or adopt at the same time.
+    [[nodiscard]] bool free_shared(Taken t) noexcept {
+        std::atomic<std::uint64_t>& word = words_[raw(t.index)];
+        SlotWord seen{word.load(std::memory_order_relaxed)};  // F0
+        do {
+            const bool out =
+                seen.state() == SlotState::kHeld || seen.state() == SlotState::kDetached;
+            if (!out || seen.generation() != t.generation) [[unlikely]] {
+                return false;
+            }
+        } while (!word.compare_exchange_weak(seen.bits, freed(t),  // F1
+                                             std::memory_order_release, std::memory_order_relaxed));
+        return true;
+    }
+
+    // F0, F2: the same for a slot that nobody else can name.
+    [[nodiscard, gnu::always_inline]] bool free_private(Held t) noexcept {
+        std::atomic<std::uint64_t>& word = words_[raw(t.index)];
+        if (word.load(std::memory_order_relaxed) != t.word.bits) [[unlikely]] {  // F0
+            return false;
+        }
+        word.store(t.word.bits - put_step_, std::memory_order_release);  // F2
+        return true;
+    }
+
+    [[nodiscard]] bool free_one(Taken t) noexcept { return free_shared(t); }
+    [[nodiscard]] bool free_one(Held t) noexcept { return free_private(t); }
 
     [[nodiscard]] std::uint64_t freed(Taken t) const noexcept {
         return (std::uint64_t{raw(t.generation)} << 32U) | free_;
@@ -274,32 +310,37 @@ private:
 
     // Puts a slot on top of the loaded magazine: the item, the word by `free_word`, the count.
     template <typename FreeWord>
-    [[gnu::always_inline]] PutResult put_with(Taken t, FreeWord&& free_word) noexcept {
-        std::uint32_t count = loaded_->count.load(std::memory_order_relaxed);
-        if (count >= capacity_) [[unlikely]] {
-            if (!make_room()) {
-                return PutResult::kNoRoom;
+    PutResult put_one(SlotIndex i, FreeWord&& free_word) noexcept {
+        PutResult result = PutResult::kNoRoom;
+        if (enter()) {
+            std::uint32_t count = depot_.count(loaded());
+            if (count < capacity_ || make_room()) {
+                count = depot_.count(loaded());
+                Pool::items(*loaded_)[count].store(raw(i), std::memory_order_relaxed);
+                if (free_word()) {
+                    loaded_->count.store(count + 1, std::memory_order_release);
+                    result = PutResult::kOk;
+                } else {
+                    result = PutResult::kStale;
+                }
             }
-            count = depot_.count(loaded_id_);
         }
-        std::atomic<std::uint64_t>& word = words_[raw(t.index)];
-        Pool::items(*loaded_)[count].store(raw(t.index), std::memory_order_relaxed);
-        if (!free_word(word, SlotWord{word.load(std::memory_order_relaxed)})) [[unlikely]] {  // F0
-            return refuse(PutResult::kStale);
+        leave();
+        if (result != PutResult::kOk) {
+            return refuse(result);
         }
-        loaded_->count.store(count + 1, std::memory_order_release);
         bump(record_->puts);
-        if (live_->waiters.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+        if (is_waited_for()) [[unlikely]] {
             share();
         }
-        return PutResult::kOk;
+        return result;
     }
 
     PutResult rewrite(Taken t, std::uint32_t limit, SlotWord wanted, bool from_any) noexcept {
         if (raw(t.index) >= limit) {
             return refuse(out_of_reach(t.index));
         }
-        std::atomic<std::uint64_t>& word = depot_.pool().word(t.index);
+        std::atomic<std::uint64_t>& word = words_[raw(t.index)];
         SlotWord seen{word.load(std::memory_order_relaxed)};
         do {
             const bool out =
@@ -316,108 +357,26 @@ private:
         return PutResult::kOk;
     }
 
-    // The magazine in use has no slots left: take the one beside it, else one from the depot.
-    [[gnu::noinline]] bool refill() noexcept {
-        if (depot_.count(previous_id_) != 0) {
-            load(previous_id_, loaded_id_);
-            return true;
-        }
-        const MagazineId fresh = depot_.claim_full(id_);
-        if (fresh == kNoMagazine) {
-            bump(record_->exhausted);
-            return false;
-        }
-        const MagazineId given = previous_id_;
-        load(fresh, loaded_id_);
-        depot_.give(given);
-        prefetch_words();
-        return true;
+    [[gnu::noinline, gnu::cold]] PutResult refuse(PutResult why) noexcept {
+        bump(record_->refused);
+        return why;
     }
 
-    // The magazine in use is full: take the one beside it, else one with room from the depot.
-    [[gnu::noinline]] bool make_room() noexcept {
-        if (depot_.count(previous_id_) < depot_.pool().magazine_capacity()) {
-            load(previous_id_, loaded_id_);
-            return true;
-        }
-        const MagazineId fresh = depot_.claim_room(id_);
-        if (fresh == kNoMagazine) {
-            return false;
-        }
-        const MagazineId given = previous_id_;
-        load(fresh, loaded_id_);
-        depot_.give(given);
-        return true;
+    [[nodiscard]] PutResult out_of_reach(SlotIndex i) const noexcept {
+        return raw(i) < depot_.pool().index_limit() ? PutResult::kUnmapped : PutResult::kOutOfRange;
     }
 
-    void load(MagazineId loaded, MagazineId previous) noexcept {
-        const Pool& pool = depot_.pool();
-        loaded_id_ = loaded;
-        previous_id_ = previous;
-        loaded_ = &pool.magazine(loaded);
-        free_ = static_cast<std::uint32_t>(SlotWord::free(Generation{0}, loaded).bits);
-        put_step_ = held_ - free_;
-        get_step_ = put_step_ + SlotWord::free(Generation{1}, kNoMagazine).bits -
-                    SlotWord::free(Generation{0}, kNoMagazine).bits;
-        record_->loaded.store(raw(loaded), std::memory_order_relaxed);
-        record_->previous.store(raw(previous), std::memory_order_relaxed);
-    }
-
-    void prefetch_words() const noexcept {
-        const Pool& pool = depot_.pool();
-        const std::uint32_t count = depot_.count(loaded_id_);
-        for (std::uint32_t k = 0; k < count; ++k) {
-            const std::uint32_t i = Pool::items(*loaded_)[k].load(std::memory_order_relaxed);
-            if (i < pool.geometry().index_capacity) {
-                __builtin_prefetch(&pool.word(SlotIndex{i}), 1);
-            }
+    // Written only when it changed, so that the line can stay shared between processes.
+    [[gnu::always_inline]] static void stamp_time(std::atomic<std::uint32_t>& time,
+                                                  std::uint32_t now) noexcept {
+        if (time.load(std::memory_order_relaxed) != now) {
+            time.store(now, std::memory_order_relaxed);
         }
     }
 
-    // What the fast paths read, together: it never changes but when a magazine is exchanged.
-    MagazineHead* loaded_ = nullptr;
     std::atomic<std::uint64_t>* words_;
     std::atomic<std::uint32_t>* times_;
-    const Live* live_;
-    LaneRecord* record_;
-    std::uint64_t held_;          // low half of a word HELD by this client
-    std::uint64_t get_step_ = 0;  // what a get adds to a word: FREE(loaded) becomes HELD, one on
-    std::uint64_t put_step_ = 0;  // what a put takes from it: HELD becomes FREE(loaded)
-    std::uint32_t free_ = 0;      // low half of a word FREE in the loaded magazine
-    std::uint32_t capacity_;
-    MagazineId loaded_id_ = kNoMagazine;
-    MagazineId previous_id_ = kNoMagazine;
-    LaneId id_;
     ClientId client_;
-    Depot depot_;
 };
-
-/// Claims lane `id` for `client`; false if it is another's.
-/// Linearizes: L1.
-/// Pairs:  L1 acquire <- L2 release: the former owner's counters are ours to go on from.
-/// ABA:    the word's version grows at every change.
-/// Crash:  before L1 nothing changed; after it the word names the client, so reclaim finds the
-/// lane.
-inline bool try_claim_lane(const Pool& pool, LaneId id, ClientId client) noexcept {
-    std::atomic<std::uint64_t>& word = pool.lane(id).word;
-    LaneWord seen{word.load(std::memory_order_relaxed)};
-    return seen.state() == LaneState::kFree &&
-           word.compare_exchange_strong(  // L1
-               seen.bits, LaneWord::make(seen.version() + 1U, LaneState::kOwned, client).bits,
-               std::memory_order_acquire, std::memory_order_relaxed);
-}
-
-/// Frees lane `id`, which the caller owns and whose magazines it has given back.
-/// Linearizes: L2. Pairs, ABA: see try_claim_lane(). Crash: before L2 the lane is the dead
-/// client's.
-inline void free_lane(const Pool& pool, LaneId id) noexcept {
-    LaneRecord& lane = pool.lane(id);
-    const LaneWord seen{lane.word.load(std::memory_order_relaxed)};
-    lane.loaded.store(raw(kNoMagazine), std::memory_order_relaxed);
-    lane.previous.store(raw(kNoMagazine), std::memory_order_relaxed);
-    lane.waiting.store(0, std::memory_order_relaxed);
-    lane.word.store(LaneWord::make(seen.version() + 1U, LaneState::kFree).bits,  // L2
-                    std::memory_order_release);
-}
 
 }  // namespace mempool::shm

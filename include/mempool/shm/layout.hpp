@@ -10,6 +10,7 @@
 //   +--------------------------------+ clients_offset
 //   | ClientRecord  [client_count]   |
 //   | LaneRecord    [lane_count]     |
+//   | lane map      1 bit a lane     |
 //   | ring cells    full, then empty |
 //   | slot words    [index_capacity] |  8 bytes a slot
 //   | get times     [index_capacity] |  4 bytes a slot
@@ -54,7 +55,7 @@ constexpr std::size_t kPage = 4096;
 
 constexpr std::uint64_t kMagic = 0x31'4c'4f'4f'50'4d'45'4dULL;         // "MEMPOOL1"
 constexpr std::uint64_t kSegmentMagic = 0x31'47'45'53'50'4d'45'4dULL;  // "MEMPSEG1"
-constexpr std::uint32_t kLayoutVersion = 1;
+constexpr std::uint32_t kLayoutVersion = 2;
 
 /// Features a reader may ignore, must know to attach, must know to attach for writing.
 constexpr std::uint32_t kKnownCompat = 0;
@@ -93,6 +94,7 @@ struct Geometry {
     std::uint64_t range_bytes = 0;  ///< address space the whole pool may need
     std::uint64_t clients_offset = 0;
     std::uint64_t lanes_offset = 0;
+    std::uint64_t lane_map_offset = 0;
     std::uint64_t full_ring_offset = 0;
     std::uint64_t empty_ring_offset = 0;
     std::uint64_t words_offset = 0;
@@ -168,6 +170,7 @@ constexpr std::optional<Geometry> make_geometry(const Shape& shape) noexcept {
     };
     g.clients_offset = place(std::uint64_t{shape.client_count} * 64, kPage);
     g.lanes_offset = place(std::uint64_t{g.lane_count} * 128, kPage);
+    g.lane_map_offset = place(round_up(g.lane_count, 64) / 8, kCacheLine);
     g.full_ring_offset = place(std::uint64_t{g.ring_capacity} * 8, kPage);
     g.empty_ring_offset = place(std::uint64_t{g.ring_capacity} * 8, kPage);
     g.words_offset = place(indices * 8, kPage);
@@ -198,7 +201,7 @@ struct Header {
     std::atomic<PoolState> state;
     char name[kMaxPoolName + 8];  ///< of the pool, zero-terminated
     Geometry geometry;            ///< of size class 0
-    std::uint8_t reserved[3816];  ///< zero; descriptors of further size classes go here
+    std::uint8_t reserved[3808];  ///< zero; descriptors of further size classes go here
 };
 
 /// Head and tail of one ring. Each only hints at a position: the cells decide.
@@ -217,10 +220,12 @@ struct Live {
     std::atomic<std::uint32_t> segment_count;  ///< publishes SegmentEntry and all behind it
     std::atomic<std::uint32_t> options;
     std::atomic<std::uint32_t> waiters;  ///< clients asleep in get_for; a hint the daemon corrects
-    // Written by a client that finds the depot empty.
+    // Written by clients that find the pool exhausted, and by those who end that.
     alignas(kCacheLine) std::atomic<std::uint32_t> grow_wanted;
     std::atomic<std::uint32_t>
         wake_sequence;  ///< futex: changes when a magazine is given to waiters
+    std::atomic<std::uint64_t> promised_until;  ///< ns of CLOCK_MONOTONIC: until then the depot's
+                                                ///< slots are for those who have waited for long
     // Written by the daemon.
     alignas(kCacheLine) std::atomic<std::uint64_t> reclaimed;  ///< slots taken back from the dead
     std::atomic<std::uint64_t> deaths;                         ///< clients reclaimed
@@ -269,20 +274,25 @@ struct ClientRecord {
     std::uint8_t reserved[16];
 };
 
+/// Bits of LaneRecord::revoked. Not zero: the next operation takes the slow way in.
+constexpr std::uint32_t kRevoked = 1;  ///< a thief looks at this lane
+constexpr std::uint32_t kFenced = 2;   ///< membarrier is refused here: the owner fences by itself
+
 /// A lane: the record of one thread's work. Counters only grow, through owner after owner.
 struct LaneRecord {
     std::atomic<std::uint64_t> word;      ///< LaneWord
     std::atomic<std::uint32_t> loaded;    ///< MagazineId in use
     std::atomic<std::uint32_t> previous;  ///< MagazineId beside it
-    std::atomic<std::uint32_t> busy;      ///< kept for stealing
-    std::atomic<std::uint32_t> revoked;   ///< kept for stealing
-    std::atomic<std::uint32_t> waiting;   ///< 1 while its thread sleeps in get_for
+    std::atomic<std::uint32_t> busy;      ///< 1 while an operation is under way
+    std::atomic<std::uint32_t> revoked;   ///< kRevoked, kFenced
+    std::atomic<std::uint32_t> waiting;   ///< threads of it that sleep in get_for
     std::uint32_t reserved0;
     std::atomic<std::uint64_t> gets;
     std::atomic<std::uint64_t> puts;
     std::atomic<std::uint64_t> exhausted;  ///< gets that found nothing
     std::atomic<std::uint64_t> refused;    ///< puts, adopts and detaches with a wrong handle
-    std::uint8_t reserved1[64];
+    std::atomic<std::uint64_t> steals;     ///< magazines taken from other lanes
+    std::uint8_t reserved1[56];
 };
 
 /// The fixed part of a magazine; its items (slot indices) follow at once.
@@ -327,18 +337,19 @@ static_assert(kSharedLayout<Shape> && sizeof(Shape) == 24);
 static_assert(offsetof(Shape, slot_size) == 0 && offsetof(Shape, max_slots) == 8);
 static_assert(offsetof(Shape, magazine_capacity) == 12 && offsetof(Shape, client_count) == 16);
 
-static_assert(kSharedLayout<Geometry> && sizeof(Geometry) == 136);
+static_assert(kSharedLayout<Geometry> && sizeof(Geometry) == 144);
 static_assert(offsetof(Geometry, slot_stride) == 24 && offsetof(Geometry, range_bytes) == 32);
 static_assert(offsetof(Geometry, clients_offset) == 40 && offsetof(Geometry, lanes_offset) == 48);
-static_assert(offsetof(Geometry, full_ring_offset) == 56);
-static_assert(offsetof(Geometry, empty_ring_offset) == 64);
-static_assert(offsetof(Geometry, words_offset) == 72 && offsetof(Geometry, times_offset) == 80);
-static_assert(offsetof(Geometry, tags_offset) == 88 && offsetof(Geometry, magazines_offset) == 96);
-static_assert(offsetof(Geometry, slots_offset) == 104 && offsetof(Geometry, index_granule) == 112);
-static_assert(offsetof(Geometry, index_capacity) == 116 && offsetof(Geometry, lane_count) == 120);
-static_assert(offsetof(Geometry, magazine_count) == 124);
-static_assert(offsetof(Geometry, magazine_stride) == 128);
-static_assert(offsetof(Geometry, ring_capacity) == 132);
+static_assert(offsetof(Geometry, lane_map_offset) == 56);
+static_assert(offsetof(Geometry, full_ring_offset) == 64);
+static_assert(offsetof(Geometry, empty_ring_offset) == 72);
+static_assert(offsetof(Geometry, words_offset) == 80 && offsetof(Geometry, times_offset) == 88);
+static_assert(offsetof(Geometry, tags_offset) == 96 && offsetof(Geometry, magazines_offset) == 104);
+static_assert(offsetof(Geometry, slots_offset) == 112 && offsetof(Geometry, index_granule) == 120);
+static_assert(offsetof(Geometry, index_capacity) == 124 && offsetof(Geometry, lane_count) == 128);
+static_assert(offsetof(Geometry, magazine_count) == 132);
+static_assert(offsetof(Geometry, magazine_stride) == 136);
+static_assert(offsetof(Geometry, ring_capacity) == 140);
 
 static_assert(kSharedLayout<Header> && sizeof(Header) == kPage);
 static_assert(offsetof(Header, magic) == 0 && offsetof(Header, layout_version) == 8);
@@ -348,7 +359,7 @@ static_assert(offsetof(Header, class_count) == 28 && offsetof(Header, fingerprin
 static_assert(offsetof(Header, created_at) == 40 && offsetof(Header, uuid) == 48);
 static_assert(offsetof(Header, generation_0) == 64 && offsetof(Header, state) == 68);
 static_assert(offsetof(Header, name) == 72 && offsetof(Header, geometry) == 144);
-static_assert(offsetof(Header, reserved) == 280);
+static_assert(offsetof(Header, reserved) == 288);
 
 static_assert(kSharedLayout<RingState> && sizeof(RingState) == 128);
 static_assert(offsetof(RingState, head) == 0 && offsetof(RingState, tail) == 64);
@@ -357,6 +368,7 @@ static_assert(kSharedLayout<Live> && sizeof(Live) == kPage);
 static_assert(offsetof(Live, now) == 0 && offsetof(Live, segment_count) == 4);
 static_assert(offsetof(Live, options) == 8 && offsetof(Live, waiters) == 12);
 static_assert(offsetof(Live, grow_wanted) == 64 && offsetof(Live, wake_sequence) == 68);
+static_assert(offsetof(Live, promised_until) == 72);
 static_assert(offsetof(Live, reclaimed) == 128 && offsetof(Live, deaths) == 136);
 static_assert(offsetof(Live, grown) == 144 && offsetof(Live, grow_failures) == 152);
 static_assert(offsetof(Live, daemon_pid) == 160 && offsetof(Live, daemon_starts) == 164);
@@ -386,6 +398,7 @@ static_assert(offsetof(LaneRecord, previous) == 12 && offsetof(LaneRecord, busy)
 static_assert(offsetof(LaneRecord, revoked) == 20 && offsetof(LaneRecord, waiting) == 24);
 static_assert(offsetof(LaneRecord, gets) == 32 && offsetof(LaneRecord, puts) == 40);
 static_assert(offsetof(LaneRecord, exhausted) == 48 && offsetof(LaneRecord, refused) == 56);
+static_assert(offsetof(LaneRecord, steals) == 64);
 
 static_assert(kSharedLayout<MagazineHead> && sizeof(MagazineHead) == 16);
 static_assert(offsetof(MagazineHead, word) == 0 && offsetof(MagazineHead, count) == 8);

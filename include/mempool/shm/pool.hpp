@@ -61,6 +61,10 @@ public:
     [[nodiscard]] LaneRecord& lane(LaneId id) const noexcept {
         return at<LaneRecord>(geometry_.lanes_offset)[raw(id)];
     }
+    /// Word `w` of the lane map: bit b is lane 64 w + b.
+    [[nodiscard]] std::atomic<std::uint64_t>& lane_map(std::uint32_t w) const noexcept {
+        return at<std::atomic<std::uint64_t>>(geometry_.lane_map_offset)[w];
+    }
     [[nodiscard]] std::atomic<std::uint64_t>& word(SlotIndex i) const noexcept {
         return words_[raw(i)];
     }

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "mempool/shm/depot.hpp"
-#include "mempool/shm/lane.hpp"
+#include "mempool/shm/lane_table.hpp"
 #include "mempool/shm/layout.hpp"
 #include "mempool/shm/pool.hpp"
 
@@ -206,6 +206,8 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
     }
     result.hints = rehint(pool);
     pool.live().reclaimed.fetch_add(result.slots, std::memory_order_relaxed);
+    // All of them: who died may have had a wake meant for another, or slots in its lanes.
+    depot.wake(~std::uint64_t{0});
     return result;
 }
 
@@ -244,6 +246,8 @@ std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&
             ++freed;
         }
     }
+    filler.flush();
+    Depot(pool).wake(freed);
     return freed;
 }
 

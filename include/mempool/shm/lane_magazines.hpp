@@ -1,0 +1,311 @@
+// The two magazines a lane works with: exchanged with the depot, revoked by thieves, shared.
+//
+// The base of Lane. The shared half is a LaneRecord and the magazines themselves; this object is
+// the private half: pointers to them, so that the fast path follows no index. All that touches a
+// magazine happens in a busy section; see steal.hpp for why that needs no fence.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+
+#include "mempool/shm/depot.hpp"
+#include "mempool/shm/lane_table.hpp"
+#include "mempool/shm/layout.hpp"
+#include "mempool/shm/membarrier.hpp"
+#include "mempool/shm/pool.hpp"
+#include "mempool/shm/steal.hpp"
+
+namespace mempool::shm {
+
+/// Whose turn it is when slots are short.
+enum class Turn : std::uint8_t {
+    kUsual,    ///< leaves what was promised to those who have waited for long
+    kPatient,  ///< one of these
+};
+
+/// Longest time for which Live::promised_until may bind anybody.
+constexpr std::uint64_t kLongestPromiseNs = 20'000'000;
+
+[[nodiscard]] inline std::uint64_t monotonic_ns() noexcept {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+}
+
+/// Not thread-safe: one caller at a time, and never after a fork.
+class LaneMagazines {
+public:
+    /// Equips the lane with its two magazines; false if the depot has none to give. The lane's word
+    /// must already say OWNED by this client. Registers the process for barriers.
+    bool open() noexcept {
+        record_->busy.store(1, std::memory_order_relaxed);
+        // A thief's bit for a former owner may be lost: the versions it read are gone too.
+        fenced_ = !register_for_barriers();
+        record_->revoked.store(fenced_ ? kFenced : 0U, std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        const bool equipped = equip(kNoMagazine, kNoMagazine);
+        leave();
+        return equipped;
+    }
+
+    /// Gives both magazines to the depot. The lane's word is the caller's to free afterwards.
+    void close() noexcept {
+        record_->busy.store(1, std::memory_order_relaxed);
+        withstand_thieves();
+        std::uint64_t slots = 0;
+        for (const MagazineId m : {loaded_id_, previous_id_}) {
+            if (keep(m)) {
+                slots += depot_.count(m);
+                depot_.give(m);
+            }
+        }
+        forget();
+        leave();
+        depot_.wake(slots);
+    }
+
+    /// Gives what the lane has cached to the depot, for those who wait, and wakes one a slot.
+    [[gnu::noinline, gnu::cold]] void share() noexcept {
+        std::uint64_t slots = 0;
+        if (enter()) {
+            slots += share_loaded();
+            if (depot_.count(previous_id_) != 0) {
+                load(previous_id_, loaded_id_);
+                slots += share_loaded();
+            }
+        }
+        leave();
+        depot_.wake(slots);
+    }
+
+    /// Whether somebody sleeps in get_for(). To be asked after a put, outside the busy section.
+    /// Linearizes: W1.
+    /// Pairs:  W1 against W2, W3 of one who begins to wait: see docs/concurrency.md, Waiting.
+    [[nodiscard]] bool is_waited_for() const noexcept {
+        return live_->waiters.load(std::memory_order_relaxed) != 0;  // W1
+    }
+
+    [[nodiscard]] LaneId id() const noexcept { return id_; }
+    [[nodiscard]] LaneRecord& record() const noexcept { return *record_; }
+    [[nodiscard]] Depot& depot() noexcept { return depot_; }
+    [[nodiscard]] MagazineId loaded() const noexcept { return loaded_id_; }
+
+protected:
+    LaneMagazines(const Pool& pool, LaneId id, ClientId client) noexcept
+        : loaded_(&pool.magazine(kNoMagazine)),
+          live_(&pool.live()),
+          record_(&pool.lane(id)),
+          held_(SlotWord::held(Generation{0}, client).bits),
+          id_(id),
+          depot_(pool) {}
+
+    /// Only this lane's thread writes its counters: no read-modify-write is needed.
+    static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) noexcept {
+        counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+    }
+
+    // Busy sections.
+
+    /// Begins a busy section, whatever thieves did; false if the lane has no magazines and none are
+    /// to be had. To be ended by leave() in either case.
+    [[nodiscard]] bool enter() noexcept {
+        return (try_enter(*record_) || recover()) && loaded_id_ != kNoMagazine;
+    }
+
+    void leave() noexcept {
+        leave_unfenced(*record_);
+        if (fenced_) {
+            std::atomic_thread_fence(std::memory_order_seq_cst);  // before W1
+        }
+    }
+
+    /// The common case of enter(); false if a thief looked at the lane, or it fences itself: then
+    /// nothing may be done, and enter() must follow. `record` is the lane's.
+    [[nodiscard, gnu::always_inline]] static bool try_enter(LaneRecord& record) noexcept {
+        record.busy.store(1, std::memory_order_relaxed);             // B1
+        std::atomic_signal_fence(std::memory_order_seq_cst);         // B1 before B2, in the code
+        return record.revoked.load(std::memory_order_relaxed) == 0;  // B2
+    }
+    /// The end of what try_enter() began.
+    [[gnu::always_inline]] static void leave_unfenced(LaneRecord& record) noexcept {
+        record.busy.store(0, std::memory_order_release);      // B3
+        std::atomic_signal_fence(std::memory_order_seq_cst);  // B3 before W1, in the code
+    }
+
+    // What follows is for callers in a busy section.
+
+    /// The magazine in use has no slots left: takes the one beside it, else one from the depot,
+    /// else one from another lane. kNothing: there are none, now.
+    enum class Refill : std::uint8_t { kDone, kNothing, kOthersBusy };
+    [[nodiscard, gnu::noinline]] Refill refill(Turn turn) noexcept {
+        if (depot_.count(previous_id_) != 0) {
+            load(previous_id_, loaded_id_);
+            return Refill::kDone;
+        }
+        if (turn == Turn::kUsual && is_promised()) {
+            return Refill::kNothing;
+        }
+        MagazineId fresh = depot_.claim_full(id_);
+        if (fresh == kNoMagazine) {
+            const Loot loot = steal(depot_, id_);
+            if (loot.magazine == kNoMagazine) {
+                return loot.others_busy ? Refill::kOthersBusy : Refill::kNothing;
+            }
+            fresh = loot.magazine;
+            bump(record_->steals);
+        }
+        exchange(fresh);
+        prefetch_words();
+        return Refill::kDone;
+    }
+
+    /// The magazine in use is full: takes the one beside it, else one with room from the depot.
+    [[nodiscard, gnu::noinline]] bool make_room() noexcept {
+        if (depot_.count(previous_id_) < depot_.pool().magazine_capacity()) {
+            load(previous_id_, loaded_id_);
+            return true;
+        }
+        const MagazineId fresh = depot_.claim_room(id_);
+        if (fresh == kNoMagazine) {
+            return false;
+        }
+        exchange(fresh);
+        return true;
+    }
+
+    // What the fast paths read, together: it never changes but when a magazine is exchanged.
+    // Without magazines the capacity is 0, so that no operation finds a slot or room.
+    MagazineHead* loaded_;
+    const Live* live_;
+    LaneRecord* record_;
+    std::uint64_t held_;          // low half of a word HELD by this client
+    std::uint64_t get_step_ = 0;  // what a get adds to a word: FREE(loaded) becomes HELD, one on
+    std::uint64_t put_step_ = 0;  // what a put takes from it: HELD becomes FREE(loaded)
+    std::uint32_t free_ = 0;      // low half of a word FREE in the loaded magazine
+    std::uint32_t capacity_ = 0;
+    bool fenced_ = false;
+
+private:
+    // B2 found `revoked`. True if the lane has two magazines again.
+    [[gnu::noinline, gnu::cold]] bool recover() noexcept {
+        // Of a lane that fences itself this stands between B1 and its B2.
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        if ((record_->revoked.load(std::memory_order_relaxed) & kRevoked) == 0) {
+            return true;
+        }
+        withstand_thieves();
+        const bool first = keep(loaded_id_);
+        const bool second = keep(previous_id_);
+        return (first && second) ||
+               equip(first ? loaded_id_ : kNoMagazine, second ? previous_id_ : kNoMagazine);
+    }
+
+    // V1, V2: from here on a thief's look at our words comes with a `revoked` that we will see.
+    void withstand_thieves() noexcept {
+        record_->revoked.store(fenced_ ? kFenced : 0U, std::memory_order_relaxed);  // V1
+        std::atomic_thread_fence(std::memory_order_seq_cst);                        // V2
+    }
+
+    // V3: what thieves read of `m` is out of date; false if one of them was faster.
+    [[nodiscard]] bool keep(MagazineId m) noexcept {
+        if (m == kNoMagazine) {
+            return false;
+        }
+        const MagazineWord seen{depot_.pool().magazine(m).word.load(std::memory_order_relaxed)};
+        return seen.state() == MagazineState::kOwned && seen.lane() == id_ &&
+               depot_.try_claim(m, seen, id_);  // V3
+    }
+
+    // Claims what is missing of two magazines.
+    bool equip(MagazineId loaded, MagazineId previous) noexcept {
+        if (loaded == kNoMagazine) {
+            loaded = depot_.claim_room(id_);
+        }
+        if (previous == kNoMagazine) {
+            previous = depot_.claim_room(id_);
+        }
+        if (loaded != kNoMagazine && previous != kNoMagazine) {
+            load(loaded, previous);
+            return true;
+        }
+        for (const MagazineId m : {loaded, previous}) {
+            if (m != kNoMagazine) {
+                depot_.give(m);
+            }
+        }
+        forget();
+        return false;
+    }
+
+    // The fresh magazine comes into use, the one beside goes to the depot.
+    void exchange(MagazineId fresh) noexcept {
+        const MagazineId given = previous_id_;
+        load(fresh, loaded_id_);
+        depot_.give(given);
+    }
+
+    // Gives the loaded magazine to the depot if it has slots; how many.
+    std::uint32_t share_loaded() noexcept {
+        const std::uint32_t slots = depot_.count(loaded_id_);
+        const MagazineId fresh = slots != 0 ? depot_.claim_room(id_) : kNoMagazine;
+        if (fresh == kNoMagazine) {
+            return 0;
+        }
+        const MagazineId given = loaded_id_;
+        load(fresh, previous_id_);
+        depot_.give(given);
+        return slots;
+    }
+
+    [[nodiscard]] bool is_promised() const noexcept {
+        if (!is_waited_for()) {
+            return false;
+        }
+        const std::uint64_t left =
+            live_->promised_until.load(std::memory_order_relaxed) - monotonic_ns();
+        return left - 1 < kLongestPromiseNs;  // neither past nor foreign bytes
+    }
+
+    void load(MagazineId loaded, MagazineId previous) noexcept {
+        const Pool& pool = depot_.pool();
+        loaded_id_ = loaded;
+        previous_id_ = previous;
+        loaded_ = &pool.magazine(loaded);
+        capacity_ = pool.magazine_capacity();
+        free_ = static_cast<std::uint32_t>(SlotWord::free(Generation{0}, loaded).bits);
+        put_step_ = held_ - free_;
+        get_step_ = put_step_ + SlotWord::free(Generation{1}, kNoMagazine).bits -
+                    SlotWord::free(Generation{0}, kNoMagazine).bits;
+        record_->loaded.store(raw(loaded), std::memory_order_release);
+        record_->previous.store(raw(previous), std::memory_order_release);
+    }
+
+    void forget() noexcept {
+        loaded_ = &depot_.pool().magazine(kNoMagazine);
+        loaded_id_ = previous_id_ = kNoMagazine;
+        capacity_ = 0;
+        record_->loaded.store(raw(kNoMagazine), std::memory_order_relaxed);
+        record_->previous.store(raw(kNoMagazine), std::memory_order_relaxed);
+    }
+
+    void prefetch_words() const noexcept {
+        const Pool& pool = depot_.pool();
+        const std::uint32_t count = depot_.count(loaded_id_);
+        for (std::uint32_t k = 0; k < count; ++k) {
+            const std::uint32_t i = Pool::items(*loaded_)[k].load(std::memory_order_relaxed);
+            if (i < pool.geometry().index_capacity) {
+                __builtin_prefetch(&pool.word(SlotIndex{i}), 1);
+            }
+        }
+    }
+
+    MagazineId loaded_id_ = kNoMagazine;
+    MagazineId previous_id_ = kNoMagazine;
+    LaneId id_;
+
+protected:
+    Depot depot_;
+};
+
+}  // namespace mempool::shm

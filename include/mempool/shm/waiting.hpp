@@ -1,0 +1,102 @@
+// Waiting for a slot: who sleeps is counted where those who put look, and is woken by them.
+//
+//   waiter   W2 waiters + 1 ; W3 barrier on all processors ;
+//            again: W4 sequence ; look in the own lane, the depot, all idle lanes ; W5 sleep on the
+//            sequence if it is still the one of W4
+//   putter   its put in a busy section ; B3 busy = 0 ; W1 waiters? if so: gives what it has cached
+//            to the depot, W6 sequence + 1, wakes one a slot
+//
+// No wake is lost. Either W1 comes behind the waiter's W3 and sees W2, or the putter's B3 is
+// visible after W3, and the look finds its slot in the depot or steals it from the idle lane. A
+// putter seen busy has its W1 still ahead. A slot given before the look is found by it; one given
+// after it has its W6 after W4, so W5 does not sleep or is woken. A get in mid-operation leaves
+// slots behind without a W1: then the look says kBusy, and the waiter looks again soon.
+// tests/model/wait.pml is this as a model.
+//
+// What a death costs: a putter killed before its wake, or a waiter killed or stopped behind one,
+// takes that wake along. The others wake by themselves after a slice, or at the reclaim.
+//
+// Fairness: the kernel wakes in the order of falling asleep. One who has waited for `kPatience`
+// promises itself the next slots for a moment, each time it finds none: others leave what is in
+// the depot to it and its like. A moment, so that a waiter that was stopped binds nobody.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+
+#include "mempool/shm/futex.hpp"
+#include "mempool/shm/lane.hpp"
+#include "mempool/shm/layout.hpp"
+#include "mempool/shm/membarrier.hpp"
+#include "mempool/shm/pool.hpp"
+
+namespace mempool::shm {
+
+using MonotonicClock = std::chrono::steady_clock;
+
+/// Longest sleeps of a waiter between two looks.
+struct WaitSlices {
+    std::chrono::nanoseconds usual = std::chrono::milliseconds{100};   ///< bounds a death's cost
+    std::chrono::nanoseconds unfenced = std::chrono::milliseconds{2};  ///< membarrier is refused
+    std::chrono::nanoseconds busy = std::chrono::microseconds{50};     ///< after kBusy
+};
+
+/// After so long a waiter's turn comes before that of others.
+constexpr std::chrono::nanoseconds kPatience = std::chrono::milliseconds{1};
+constexpr std::uint64_t kPromiseNs = kLongestPromiseNs / 2;
+
+/// One who waits, from its construction to its end. In its lane for the daemon, which subtracts
+/// the dead, and in the pool for those who put. A lane that threads share counts.
+/// Crash: after either step the daemon corrects the sum; it may be too high, never too low.
+class Registration {
+public:
+    Registration(Live& live, LaneRecord& lane) noexcept : live_(live), waiting_(lane.waiting) {
+        live_.waiters.fetch_add(1, std::memory_order_seq_cst);  // W2
+        waiting_.fetch_add(1, std::memory_order_relaxed);
+    }
+    Registration(const Registration&) = delete;
+    Registration& operator=(const Registration&) = delete;
+    ~Registration() {
+        waiting_.fetch_sub(1, std::memory_order_relaxed);
+        subtract_waiters(live_, 1);
+    }
+
+private:
+    Live& live_;
+    std::atomic<std::uint32_t>& waiting_;
+};
+
+/// Calls `look(Turn)` until it is neither kExhausted nor kBusy or the deadline has passed, and
+/// sleeps in between; what it returned last. At least once. `lane` is the caller's.
+template <typename Look>
+GetResult wait(const Pool& pool, LaneRecord& lane, MonotonicClock::time_point deadline, Look&& look,
+               const WaitSlices& slices = {}) noexcept {
+    Live& live = pool.live();
+    const Registration registration(live, lane);
+    const bool reaches_all = barrier();  // W3
+    const MonotonicClock::time_point begun = MonotonicClock::now();
+    for (;;) {
+        const std::uint32_t seen = live.wake_sequence.load(std::memory_order_acquire);  // W4
+        const bool patient = MonotonicClock::now() - begun >= kPatience;
+        if (patient) {
+            live.promised_until.store(monotonic_ns() + kPromiseNs, std::memory_order_relaxed);
+        }
+        const GetResult result = look(patient ? Turn::kPatient : Turn::kUsual);
+        if (result != GetResult::kExhausted && result != GetResult::kBusy) {
+            return result;
+        }
+        const std::chrono::nanoseconds left = deadline - MonotonicClock::now();
+        if (left <= std::chrono::nanoseconds::zero()) {
+            return result;
+        }
+        const std::chrono::nanoseconds slice = result == GetResult::kBusy ? slices.busy
+                                               : reaches_all              ? slices.usual
+                                                                          : slices.unfenced;
+        futex_wait(live.wake_sequence, seen,  // W5
+                   std::min({left, slice, patient ? slice : kPatience}));
+    }
+}
+
+}  // namespace mempool::shm
