@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -27,13 +28,17 @@ inline void touch(const void* data) { asm volatile("" : : "r"(data) : "memory");
 
 [[noreturn]] inline void fail(const char* what) { throw std::runtime_error(what); }
 
+/// Slots this process got and put in all, warming up included: what to divide its instructions by.
+inline std::atomic<std::uint64_t> slots_done{0};
+
 /// Nanoseconds a slot, over `budget`; `chunk()` does `slots` slots. Before that it warms up, a
 /// quarter as long and once through the pool, and meets the other parties.
 template <typename Chunk>
 double ns_per_slot(Clock::duration budget, std::uint64_t slots, Meeting& meeting, Chunk chunk) {
     Stopwatch watch(slots);
+    std::uint64_t chunks = 0;
     const auto warm = Clock::now() + budget / 4;
-    for (std::uint64_t k = 0; k < kWarmChunks || Clock::now() < warm; ++k) {
+    for (; chunks < kWarmChunks || Clock::now() < warm; ++chunks) {
         chunk();
     }
     meeting.meet();
@@ -41,7 +46,9 @@ double ns_per_slot(Clock::duration budget, std::uint64_t slots, Meeting& meeting
     const auto end = Clock::now() + budget;
     do {
         chunk();
+        ++chunks;
     } while (watch.lap() < end);
+    slots_done += chunks * slots;
     return watch.ns_per_slot();
 }
 

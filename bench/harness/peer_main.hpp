@@ -2,7 +2,8 @@
 //
 //   PROGRAM --list                    one line a peer: NAME<tab>processes|threads<tab>bulk|single
 //   PROGRAM NAME check                whether the peer is what it claims; exit 77: not installed
-//   PROGRAM NAME CASE MILLISECONDS    prints nanoseconds a slot
+//   PROGRAM NAME CASE MILLISECONDS    prints nanoseconds a slot, and how many slots this process
+//   did
 #pragma once
 
 #include <sys/prctl.h>
@@ -121,7 +122,8 @@ inline int run_peer(std::span<char*> arguments, std::span<const Peer> peers) {
             std::from_chars(number.data(), number.data() + number.size(), milliseconds);
         }
         if (milliseconds > 0) {
-            std::printf("%.4f\n", peer.measure(what, std::chrono::milliseconds{milliseconds}));
+            const double ns = peer.measure(what, std::chrono::milliseconds{milliseconds});
+            std::printf("%.4f %llu\n", ns, static_cast<unsigned long long>(slots_done.load()));
             return 0;
         }
     }

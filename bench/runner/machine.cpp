@@ -30,6 +30,15 @@ std::string now() {
     return text.data();
 }
 
+/// Processes that ran or wanted to in the last minute, on average: with more than a few beside the
+/// measured ones, two processes seldom run at once.
+std::string load() {
+    std::ifstream file("/proc/loadavg");
+    std::string average;
+    file >> average;
+    return average;
+}
+
 }  // namespace
 
 int usable_cores() {
@@ -43,7 +52,8 @@ std::map<std::string, std::string> describe_machine() {
     return {{"cpu", cpu_model() + ", " + std::to_string(usable_cores()) + " cores usable"},
             {"kernel", std::string(system.sysname) + " " + system.release + " " + system.machine},
             {"compiler", std::string(BENCH_COMPILER) + ", " + BENCH_BUILD_TYPE},
-            {"date", now()}};
+            {"date", now()},
+            {"load before", load()}};
 }
 
 }  // namespace bench
