@@ -178,9 +178,9 @@ double time_held(User& user, std::uint32_t held, Clock::duration budget, Meeting
 }
 
 /// Gets a batch, by one call where the peer can; waits for the receiver where nothing is left.
-template <std::size_t kCount, typename User>
-void get_batch(User& user, std::array<typename User::Item, kCount>& items) {
-    if constexpr (kCount > 1 && Bulk<User>) {
+template <std::size_t Count, typename User>
+void get_batch(User& user, std::array<typename User::Item, Count>& items) {
+    if constexpr (Count > 1 && Bulk<User>) {
         while (!user.get_bulk(items)) {
             ::sched_yield();
         }
@@ -195,17 +195,17 @@ void get_batch(User& user, std::array<typename User::Item, kCount>& items) {
 
 constexpr std::uint64_t kEnd = ~std::uint64_t{0};
 
-/// The party that gets slots and sends their tokens, in batches of kCount, until its time is over,
+/// The party that gets slots and sends their tokens, in batches of Count, until its time is over,
 /// and a chunk at least.
-template <std::size_t kCount, typename User>
+template <std::size_t Count, typename User>
 void send_slots(User& user, TokenRing& ring, Clock::duration budget) {
-    auto items = std::make_unique<std::array<typename User::Item, kCount>>();
-    std::array<std::uint64_t, kCount> tokens{};
+    auto items = std::make_unique<std::array<typename User::Item, Count>>();
+    std::array<std::uint64_t, Count> tokens{};
     const auto end = Clock::now() + budget;
     do {
-        for (std::uint64_t k = 0; k < kChunk; k += kCount) {
-            get_batch<kCount>(user, *items);
-            for (std::size_t i = 0; i < kCount; ++i) {
+        for (std::uint64_t k = 0; k < kChunk; k += Count) {
+            get_batch<Count>(user, *items);
+            for (std::size_t i = 0; i < Count; ++i) {
                 touch(User::data((*items)[i]));
                 tokens[i] = user.send((*items)[i]);
             }
@@ -216,9 +216,9 @@ void send_slots(User& user, TokenRing& ring, Clock::duration budget) {
     ring.push(tokens);
 }
 
-template <std::size_t kCount, typename User>
-void return_batch(User& user, std::span<const std::uint64_t, kCount> tokens) {
-    if constexpr (kCount > 1 && Bulk<User>) {
+template <std::size_t Count, typename User>
+void return_batch(User& user, std::span<const std::uint64_t, Count> tokens) {
+    if constexpr (Count > 1 && Bulk<User>) {
         user.put_sent_bulk(tokens);
     } else {
         for (const std::uint64_t token : tokens) {
@@ -228,36 +228,36 @@ void return_batch(User& user, std::span<const std::uint64_t, kCount> tokens) {
 }
 
 /// The party that returns them; nanoseconds a slot.
-template <std::size_t kCount, typename User>
+template <std::size_t Count, typename User>
 double return_slots(User& user, TokenRing& ring) {
-    std::array<std::uint64_t, kCount> tokens{};
+    std::array<std::uint64_t, Count> tokens{};
     Stopwatch watch(kChunk);
     watch.start();
     for (;;) {
-        for (std::uint64_t k = 0; k < kChunk; k += kCount) {
+        for (std::uint64_t k = 0; k < kChunk; k += Count) {
             ring.pop(tokens);
             if (tokens[0] == kEnd) {
                 return watch.ns_per_slot();
             }
-            return_batch<kCount>(user, tokens);
+            return_batch<Count>(user, tokens);
         }
         watch.lap();
     }
 }
 
-template <std::size_t kCount, typename Pool>
+template <std::size_t Count, typename Pool>
 double time_hand_over(Pool& pool, Clock::duration budget) {
     auto* ring = new (shared_memory(sizeof(TokenRing))) TokenRing{};
     return run_parties(Pool::kKind, 2, [&](int index, Meeting& meeting) {
         typename Pool::User user(pool, index);
         meeting.meet();
         if (index == 0) {
-            send_slots<kCount>(user, *ring, budget);
+            send_slots<Count>(user, *ring, budget);
             // Its caches stay where they are until the other is done.
             meeting.meet();
             return 0.0;
         }
-        const double ns = return_slots<kCount>(user, *ring);
+        const double ns = return_slots<Count>(user, *ring);
         meeting.meet();
         return ns;
     })[1];

@@ -83,7 +83,7 @@ void check_sharing(Pool& pool, const Size& size) {
 }
 
 /// What one party sends and the other returns comes back: ten times the pool's slots cross over.
-template <std::size_t kCount, typename Pool>
+template <std::size_t Count, typename Pool>
 void check_hand_over(Pool& pool, const Size& size) {
     auto* ring = new (shared_memory(sizeof(TokenRing))) TokenRing{};
     (void)run_parties(Pool::kKind, 2, [&](int index, Meeting& meeting) {
@@ -91,11 +91,11 @@ void check_hand_over(Pool& pool, const Size& size) {
         meeting.meet();
         if (index == 0) {
             for (std::size_t sent = 0; sent < 10 * size.slots; sent += kChunk) {
-                send_slots<kCount>(user, *ring, Clock::duration{1});
+                send_slots<Count>(user, *ring, Clock::duration{1});
             }
         } else {
             for (std::size_t sent = 0; sent < 10 * size.slots; sent += kChunk) {
-                (void)return_slots<kCount>(user, *ring);
+                (void)return_slots<Count>(user, *ring);
             }
         }
         meeting.meet();

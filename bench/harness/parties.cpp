@@ -31,6 +31,7 @@ std::vector<double> run_threads(int count, const Work& work) {
     Meeting meeting(count);
     std::vector<double> results(static_cast<std::size_t>(count));
     std::vector<std::thread> threads;
+    threads.reserve(static_cast<std::size_t>(count));
     for (int index = 0; index < count; ++index) {
         threads.emplace_back(
             [&, index] { results[static_cast<std::size_t>(index)] = work(index, meeting); });
@@ -80,6 +81,7 @@ bool wait_for(std::vector<pid_t> children) {
 std::vector<double> run_processes(int count, const Work& work) {
     auto* shared = new (shared_memory(sizeof(Shared))) Shared(count);
     std::vector<pid_t> children;
+    children.reserve(static_cast<std::size_t>(count));
     for (int index = 0; index < count; ++index) {
         const pid_t child = ::fork();
         if (child == 0) {

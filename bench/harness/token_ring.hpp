@@ -53,7 +53,7 @@ private:
 
     alignas(64) std::atomic<std::uint64_t> head_;
     alignas(64) std::atomic<std::uint64_t> tail_;
-    alignas(64) std::uint64_t tokens_[kCapacity];
+    alignas(64) std::uint64_t tokens_[kCapacity] = {};
 };
 
 }  // namespace bench

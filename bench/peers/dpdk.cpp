@@ -24,6 +24,7 @@ void start_eal(const Size& size) {
         "-m",         std::to_string(mib), "-l",       "0",           "--log-level",
         "lib.*:error"};
     std::vector<char*> arguments;
+    arguments.reserve(words.size());
     for (std::string& word : words) {
         arguments.push_back(word.data());
     }
@@ -32,7 +33,7 @@ void start_eal(const Size& size) {
     }
 }
 
-template <bool kCached>
+template <bool Cached>
 class Dpdk {
 public:
     static constexpr Kind kKind = Kind::kProcesses;
@@ -42,7 +43,7 @@ public:
         const std::size_t cache = std::min<std::size_t>(512, size.slots / 2);
         pool_ = rte_mempool_create("bench", static_cast<unsigned>(size.slots),
                                    static_cast<unsigned>(size.slot_bytes),
-                                   kCached ? static_cast<unsigned>(cache) : 0, 0, nullptr, nullptr,
+                                   Cached ? static_cast<unsigned>(cache) : 0, 0, nullptr, nullptr,
                                    nullptr, nullptr, SOCKET_ID_ANY, 0);
         if (pool_ == nullptr) {
             throw std::runtime_error(std::string("rte_mempool_create: ") + rte_strerror(rte_errno));
@@ -87,7 +88,7 @@ public:
             const unsigned before = cache == nullptr ? 0 : cache->len;
             rte_mempool_put(pool_, item);
             const unsigned gained = cache == nullptr ? 0 : cache->len - before;
-            if (gained != (kCached ? 1U : 0U) || (pool_->cache_size > 0) != kCached) {
+            if (gained != (Cached ? 1U : 0U) || (pool_->cache_size > 0) != Cached) {
                 fail("the core's cache is not used as it should be");
             }
         }

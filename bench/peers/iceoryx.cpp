@@ -12,11 +12,11 @@ namespace {
 class Iceoryx {
 public:
     static constexpr Kind kKind = Kind::kProcesses;
-    explicit Iceoryx(const Size& size) {
+    explicit Iceoryx(const Size& size)
+        : chunks_(static_cast<std::byte*>(shared_memory(size.slot_bytes * size.slots))) {
         const auto slots = static_cast<std::uint32_t>(size.slots);
         const std::size_t management_bytes =
             iox::mepoo::MemPool::freeList_t::requiredIndexMemorySize(slots) + 4096;
-        chunks_ = static_cast<std::byte*>(shared_memory(size.slot_bytes * size.slots));
         iox::posix::Allocator management(shared_memory(management_bytes), management_bytes);
         iox::posix::Allocator chunks(chunks_, size.slot_bytes * size.slots);
         pool_ = new (shared_memory(sizeof(iox::mepoo::MemPool))) iox::mepoo::MemPool(
@@ -39,7 +39,7 @@ public:
     };
 
 private:
-    std::byte* chunks_ = nullptr;
+    std::byte* chunks_;
     iox::mepoo::MemPool* pool_ = nullptr;
 };
 

@@ -78,7 +78,7 @@ public:
         }
         void put_bulk(std::span<Item> items) const {
             Chain chain;
-            for (const Item item : items) {
+            for (std::byte* item : items) {
                 chain.push_back(item);
             }
             manager().deallocate_many(chain);
@@ -103,13 +103,13 @@ private:
     std::size_t bytes_;
 };
 
-template <std::size_t kBytes>
+template <std::size_t Bytes>
 struct Node {
-    std::byte bytes[kBytes];
+    std::byte bytes[Bytes];
 };
 
-/// Nodes of a fixed size from blocks of kPerBlock; each process caches up to 64 of them.
-template <std::size_t kBytes, std::size_t kPerBlock>
+/// Nodes of a fixed size from blocks of PerBlock; each process caches up to 64 of them.
+template <std::size_t Bytes, std::size_t PerBlock>
 class CachedNodes {
 public:
     static constexpr Kind kKind = Kind::kProcesses;
@@ -126,7 +126,7 @@ public:
                 return nullptr;
             }
         }
-        void put(Item&& item) { nodes_.deallocate_one(reinterpret_cast<Node<kBytes>*>(item)); }
+        void put(Item&& item) { nodes_.deallocate_one(reinterpret_cast<Node<Bytes>*>(item)); }
         void put_sent(std::uint64_t token) { put(this->address(token)); }
         bool get_bulk(std::span<Item> items) {
             Chain chain;
@@ -139,23 +139,23 @@ public:
         }
         void put_bulk(std::span<Item> items) {
             Chain chain;
-            for (const Item item : items) {
-                chain.push_back(reinterpret_cast<Node<kBytes>*>(item));
+            for (std::byte* item : items) {
+                chain.push_back(reinterpret_cast<Node<Bytes>*>(item));
             }
             nodes_.deallocate_individual(chain);
         }
         void put_sent_bulk(std::span<const std::uint64_t> tokens) {
             Chain chain;
             for (const std::uint64_t token : tokens) {
-                chain.push_back(reinterpret_cast<Node<kBytes>*>(this->address(token)));
+                chain.push_back(reinterpret_cast<Node<Bytes>*>(this->address(token)));
             }
             nodes_.deallocate_individual(chain);
         }
 
     private:
         using Nodes =
-            ipc::cached_node_allocator<Node<kBytes>, ipc::managed_shared_memory::segment_manager,
-                                       kPerBlock>;
+            ipc::cached_node_allocator<Node<Bytes>, ipc::managed_shared_memory::segment_manager,
+                                       PerBlock>;
         using Chain = typename Nodes::multiallocation_chain;
         Nodes nodes_;
     };
@@ -232,7 +232,7 @@ public:
         }
         void put_bulk(std::span<Item> items) const {
             const Lock lock(ring_.shared->mutex);
-            for (const Item item : items) {
+            for (std::byte* item : items) {
                 ring_.give(send(item));
             }
         }

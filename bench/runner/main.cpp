@@ -133,6 +133,7 @@ int run(const Options& options) {
         words.emplace_back("--benchmark_out_format=json");
     }
     std::vector<char*> arguments;
+    arguments.reserve(words.size());
     for (std::string& word : words) {
         arguments.push_back(word.data());
     }
