@@ -261,8 +261,8 @@ TEST_F(LaneTest, StampsTheTimeOfGetAdoptAndDetach) {
 
 TEST_F(LaneTest, ForeignCountInTheMagazineIsSurvived) {
     get();
-    loaded().count.store(~0U);  // reads as "none left": another magazine is taken
-    EXPECT_EQ(get_all(lane_, test_.limit()).size(), 12U);
+    loaded().count.store(~0U);  // beyond the capacity: its items are judged one by one
+    EXPECT_EQ(get_all(lane_, test_.limit()).size(), 15U);
     loaded().count.store(0x8000'0000U);
     const Taken held{SlotIndex{0}, Generation{test::kFirstGeneration + 1}};
     EXPECT_EQ(put(held), PutResult::kOk);
@@ -366,6 +366,16 @@ TEST_F(GrownPool, SlotOfASegmentNotYetMappedIsReportedAndNotLost) {
     EXPECT_EQ(lane_.put(beyond, mapped), PutResult::kUnmapped);
     EXPECT_EQ(lane_.adopt(beyond, mapped), PutResult::kUnmapped);
     EXPECT_EQ(lane_.put(beyond, test_.limit()), PutResult::kOk);
+}
+
+TEST(LaneDamage, CountsBeyondTheCapacityDoNotHangAGet) {
+    test::TestPool test;
+    Lane lane = test.open(LaneId{1}, ClientId{1});
+    const LaneRecord& record = test.pool().lane(LaneId{1});
+    for (const auto* id : {&record.loaded, &record.previous}) {
+        test.pool().magazine(MagazineId{id->load()}).count.store(1000);
+    }
+    EXPECT_EQ(test::get_all(lane, test.limit()).size(), test.slots());
 }
 
 }  // namespace

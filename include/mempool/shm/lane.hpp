@@ -96,8 +96,10 @@ public:
         Held held;
         while (!try_get(limit, held)) {
             const std::uint32_t top = loaded_->count.load(std::memory_order_relaxed) - 1;
-            if (top >= capacity_) {  // none left, or foreign bytes
-                if (!refill()) {
+            if (top >= capacity_) {
+                if (top != ~0U) {  // foreign bytes: judge the items one by one
+                    loaded_->count.store(capacity_, std::memory_order_relaxed);
+                } else if (!refill()) {
                     return GetResult::kExhausted;
                 }
                 continue;
