@@ -176,15 +176,14 @@ Config load_config(const CommandLine& line, const fs::path& default_file) {
 
 std::string format_config(const Config& config) {
     std::string text;
-    const auto out = std::back_inserter(text);
-    fmt::format_to(out, "# {}\n", config.file.empty() ? "no configuration file" : config.file);
-    fmt::format_to(out, "{}socket = {}\n", config.socket.empty() ? "#" : "",
-                   config.socket.empty() ? "(the default place)" : config.socket);
-    fmt::format_to(out, "admin_group = {}\nlog_level = {}\nremove_on_exit = {}\n",
-                   config.admin_group, name_of(config.log_level),
-                   config.remove_on_exit ? "yes" : "no");
+    text += fmt::format("# {}\n", config.file.empty() ? "no configuration file" : config.file);
+    text += fmt::format("{}socket = {}\n", config.socket.empty() ? "#" : "",
+                        config.socket.empty() ? "(the default place)" : config.socket);
+    text +=
+        fmt::format("admin_group = {}\nlog_level = {}\nremove_on_exit = {}\n", config.admin_group,
+                    name_of(config.log_level), config.remove_on_exit ? "yes" : "no");
     for (const PoolConfig& pool : config.pools) {
-        fmt::format_to(out, "# {}\npool = {}\n", pool.source, format_pool(pool));
+        text += fmt::format("# {}\npool = {}\n", pool.source, format_pool(pool));
     }
     return text;
 }

@@ -190,27 +190,26 @@ PoolConfig parse_pool(std::string_view text, std::string source) {
 std::string format_pool(const PoolConfig& c) {
     std::string line = fmt::format("{}:{}x{},max_slots={}", c.name, format_size(c.slot_size),
                                    c.slots, c.max_slots);
-    const auto out = std::back_inserter(line);
     if (c.grow_slots) {
-        fmt::format_to(out, ",grow_slots={}", *c.grow_slots);
+        line += fmt::format(",grow_slots={}", *c.grow_slots);
     } else {
-        fmt::format_to(out, ",grow_factor={}", c.grow_factor.value_or(2));
+        line += fmt::format(",grow_factor={}", c.grow_factor.value_or(2));
     }
-    fmt::format_to(out, ",low_watermark={}{},erase_on_put={},cache_bytes={},max_clients={}",
-                   c.low_watermark.value, c.low_watermark.percent ? "%" : "",
-                   c.erase_on_put ? "yes" : "no", format_size(c.cache_bytes), c.max_clients);
+    line += fmt::format(",low_watermark={}{},erase_on_put={},cache_bytes={},max_clients={}",
+                        c.low_watermark.value, c.low_watermark.percent ? "%" : "",
+                        c.erase_on_put ? "yes" : "no", format_size(c.cache_bytes), c.max_clients);
     if (c.owner) {
-        fmt::format_to(out, ",owner={}", *c.owner);
+        line += fmt::format(",owner={}", *c.owner);
     }
     if (c.group) {
-        fmt::format_to(out, ",group={}", *c.group);
+        line += fmt::format(",group={}", *c.group);
     }
-    fmt::format_to(out, ",mode={:04o},detached_ttl={}", c.mode, c.detached_ttl_s);
+    line += fmt::format(",mode={:04o},detached_ttl={}", c.mode, c.detached_ttl_s);
     if (!c.allow_users.empty()) {
-        fmt::format_to(out, ",allow_users={}", c.allow_users);
+        line += fmt::format(",allow_users={}", c.allow_users);
     }
     if (!c.allow_groups.empty()) {
-        fmt::format_to(out, ",allow_groups={}", c.allow_groups);
+        line += fmt::format(",allow_groups={}", c.allow_groups);
     }
     return line;
 }

@@ -1,6 +1,7 @@
 #include "multiprocess/child.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,7 +21,13 @@ void Line::say(char byte) const {
 }
 
 char Line::hear() const {
+    constexpr int kPatienceMs = 60'000;
     char byte = 0;
+    pollfd waited{in_, POLLIN, 0};
+    if (::poll(&waited, 1, kPatienceMs) == 0) {
+        std::fprintf(stderr, "the other end has said nothing for a minute\n");
+        return '\0';
+    }
     ssize_t got = 0;
     do {
         got = ::read(in_, &byte, 1);

@@ -255,9 +255,18 @@ void Crew::replace_one() {
 std::uint32_t Crew::dismiss() {
     tally_->stop.store(1);
     std::uint32_t failed = 0;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes{1};
     for (const pid_t member : members_) {
         int status = 0;
-        ::waitpid(member, &status, 0);
+        while (::waitpid(member, &status, WNOHANG) == 0) {
+            if (std::chrono::steady_clock::now() > deadline) {
+                ADD_FAILURE() << "member " << member << " does not end";
+                ::kill(member, SIGKILL);
+                ::waitpid(member, &status, 0);
+                break;
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds{1});
+        }
         failed += WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0U : 1U;
     }
     members_.clear();

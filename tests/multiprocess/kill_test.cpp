@@ -4,6 +4,7 @@
 // MEMPOOL_KILLS and MEMPOOL_DAEMON_KILLS set how many (default 1000 and 40).
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <random>
 #include <string>
 
@@ -88,7 +89,11 @@ TEST_F(KillTest, OfTheDaemonStopsNobodyAndLosesNoSlot) {
         const std::uint32_t deaths = k % 4;
         const auto wait_for_gets = [&](std::uint64_t count) {
             const std::uint64_t before = crew.tally().gets.load();
+            const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes{1};
             while (crew.tally().gets.load() < before + count) {
+                if (std::chrono::steady_clock::now() > deadline) {
+                    FAIL() << "nobody gets anything";
+                }
                 sleep_random(random_, 1000);
             }
         };

@@ -367,5 +367,15 @@ TEST_F(GrownPool, SlotOfASegmentNotYetMappedIsReportedAndNotLost) {
     EXPECT_EQ(lane_.put(beyond, test_.limit()), PutResult::kOk);
 }
 
+TEST(LaneDamage, CountsBeyondTheCapacityDoNotHangAGet) {
+    test::TestPool test;
+    Lane lane = test.open(LaneId{1}, ClientId{1});
+    const LaneRecord& record = test.pool().lane(LaneId{1});
+    for (const auto* id : {&record.loaded, &record.previous}) {
+        test.pool().magazine(MagazineId{id->load()}).count.store(1000);
+    }
+    EXPECT_EQ(test::get_all(lane, test.limit()).size(), test.slots());
+}
+
 }  // namespace
 }  // namespace mempool::shm

@@ -1,0 +1,131 @@
+// A client stopped after every instruction of a put or an adopt by handle, while another puts or
+// adopts the same handle: one of the two wins, whatever the moment, and the slot is handed out
+// once.
+//
+// It tells F1 and A1, which compare and swap, from a plain store.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "crash/scenario.hpp"
+#include "crash/stepper.hpp"
+
+namespace mempool::test {
+namespace {
+
+using shm::Lane;
+using shm::PutResult;
+using shm::SlotState;
+using shm::SlotWord;
+using shm::Taken;
+
+enum class Use : std::uint8_t { kPut, kAdopt };
+
+// Both name a slot that the victim holds, or that is detached.
+struct Race {
+    const char* name;
+    Use victim;
+    Use other;
+    bool detached = false;
+};
+
+std::ostream& operator<<(std::ostream& out, const Race& race) { return out << race.name; }
+
+PutResult use(Lane& lane, Use how, Taken t, std::uint32_t limit) {
+    return how == Use::kPut ? lane.put(t, limit) : lane.adopt(t, limit);
+}
+
+class StopClientInPut : public testing::TestWithParam<Race> {
+protected:
+    static constexpr int kWon = 0;
+    static constexpr int kStale = 1;
+    static constexpr int kElse = 2;
+
+    static int outcome(PutResult result) {
+        switch (result) {
+            case PutResult::kOk:
+                return kWon;
+            case PutResult::kStale:
+                return kStale;
+            default:
+                return kElse;
+        }
+    }
+
+    // A put ends the handle, so it excludes another put; an adopt leaves the handle good. So a put
+    // beside an adopt always succeeds, and the adopt if it came first.
+    static bool possible(const Race& race, int victim, int other) {
+        if (victim == kElse || other == kElse) {
+            return false;
+        }
+        if (race.victim == Use::kPut && race.other == Use::kPut) {
+            return (victim == kWon) != (other == kWon);
+        }
+        if (race.victim == Use::kPut) {
+            return victim == kWon;
+        }
+        if (race.other == Use::kPut) {
+            return other == kWon;
+        }
+        return victim == kWon && other == kWon;
+    }
+
+    static bool is_free(const World& w, Taken t) {
+        return SlotWord{w.pool().word(t.index).load()}.state() == SlotState::kFree;
+    }
+};
+
+TEST_P(StopClientInPut, OfTwoThatTakeTheSameSlotOneWins) {
+    if (!can_trace()) {
+        GTEST_SKIP() << "ptrace is not permitted here";
+    }
+    const Race& race = GetParam();
+    bool over = false;
+    for (std::uint64_t steps = 0; !over; ++steps) {
+        SCOPED_TRACE("stopped after " + std::to_string(steps) + " instructions");
+        World w({.slot_size = 65536, .slots = 12, .capacity = 2});
+        w.open_both();
+        w.victim_holds = shm::test::get_all(*w.victim, w.test.limit(), 1);
+        const Taken t = w.victim_holds.front();
+        if (race.detached) {
+            ASSERT_EQ(w.victim->detach(t, w.test.limit()), PutResult::kOk);
+        }
+        Stepper child([&] { return outcome(use(*w.victim, race.victim, t, w.test.limit())); });
+        over = !child.step(steps);
+        const int other = outcome(use(*w.other, race.other, t, w.test.limit()));
+        // Whoever returned it lost it: the next get may hand it out before the victim goes on.
+        std::vector<Taken> next;
+        if (is_free(w, t)) {
+            next = shm::test::get_all(*w.other, w.test.limit());
+        }
+        const int victim = child.finish();
+        ASSERT_TRUE(possible(race, victim, other)) << "victim " << victim << ", other " << other;
+        for (const Taken& got : next) {
+            ASSERT_TRUE(SlotWord{w.pool().word(got.index).load()}.is_held_by(kOther))
+                << "slot " << raw(got.index) << " was taken from who got it";
+            ASSERT_EQ(w.other->put(got, w.test.limit()), PutResult::kOk);
+        }
+        const SlotWord left{w.pool().word(t.index).load()};
+        w.other_holds.clear();
+        if (left.is_held_by(kOther)) {
+            w.other_holds.push_back({t.index, left.generation()});
+        }
+        ASSERT_EQ(fault_after_death(w), "");
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Race, StopClientInPut,
+                         testing::Values(Race{"PutAndPut", Use::kPut, Use::kPut},
+                                         Race{"PutAndAdopt", Use::kPut, Use::kAdopt},
+                                         Race{"AdoptAndPut", Use::kAdopt, Use::kPut},
+                                         Race{"AdoptAndAdopt", Use::kAdopt, Use::kAdopt},
+                                         Race{"PutAndPutOfADetached", Use::kPut, Use::kPut, true},
+                                         Race{"AdoptAndPutOfADetached", Use::kAdopt, Use::kPut,
+                                              true}),
+                         [](const auto& race) { return race.param.name; });
+
+}  // namespace
+}  // namespace mempool::test
