@@ -199,6 +199,9 @@ shm::Reply Connection::call(const shm::Request& request, shm::UniqueFd* passed) 
         if (reply.kind != request.kind) {
             fail(EPROTO, "mempoold at " + path_ + " answered another question: see its log");
         }
+        if (reply.kind == shm::RequestKind::kAttach) {
+            pool_key_ = reply.values[1];
+        }
         if (passed != nullptr) {
             *passed = std::move(fd);
         }

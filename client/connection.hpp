@@ -42,8 +42,12 @@ public:
     /// connection is made again, but not tried more than ten times a second.
     bool notify(const shm::Request& request) noexcept;
 
-    /// From now on every new connection begins with `greeting` (a kResume).
-    void greet_with(const shm::Request& greeting) noexcept { greeting_ = greeting; }
+    /// From now on every new connection begins with `greeting`, a kResume; it gets the key of the
+    /// pool that was attached.
+    void greet_with(const shm::Request& greeting) noexcept {
+        greeting_ = greeting;
+        greeting_->values[1] = pool_key_;
+    }
     /// From now on call() waits at most that long, or less if it did already.
     void limit_waits(std::chrono::milliseconds longest) noexcept {
         timeout_ = timeout_ < longest ? timeout_ : longest;
@@ -67,6 +71,7 @@ private:
     std::chrono::milliseconds timeout_;
     shm::UniqueFd socket_;
     std::optional<shm::Request> greeting_;
+    std::uint64_t pool_key_ = 0;  // from the reply to kAttach
     std::optional<Clock::time_point> last_attempt_;
 };
 

@@ -112,6 +112,7 @@ Answer attach(Service& service, Conversation& c, const Request& request) {
     log_debug("pool '{}': client {} (pid {}, {}) attached", pool->name(), raw(*id), client.pid,
               client.command);
     answer.reply.values[0] = raw(*id);
+    answer.reply.values[1] = pool->storage().key();
     answer.passed_fd = pool->storage().segments().front().writable.get();
     return answer;
 }
@@ -127,8 +128,9 @@ Answer resume(Service& service, Conversation& c, const Request& request) {
     }
     const std::uint64_t number = request.values[0];
     const shm::ClientId id{static_cast<std::uint32_t>(number)};
+    const bool same_pool = request.values[1] == pool->storage().key();
     const auto client =
-        number < pool->clients().size() ? service.supervisor.find(*pool, id) : nullptr;
+        same_pool && number < pool->clients().size() ? service.supervisor.find(*pool, id) : nullptr;
     const bool same_process =
         client && c.peer.pid > 0 && pool->clients().identity(id).pid == c.peer.pid;
     if (same_process && client->connected && client->on_end) {
@@ -144,6 +146,7 @@ Answer resume(Service& service, Conversation& c, const Request& request) {
     c.pool = pool;
     c.client = client;
     answer.reply.values[0] = number;
+    answer.reply.values[1] = request.values[1];
     return answer;
 }
 

@@ -40,10 +40,12 @@ main_pid() {
 }
 restarted() { systemctl --quiet is-active mempoold.service && [ "$(main_pid)" != "$1" ]; }
 
-# start_holder: a client of frames as nobody that holds ten slots; its pid in $holder, output in $output.
+# start_holder [POOL]: a client of frames or POOL as nobody that holds ten slots; its pid in $holder, output in
+# $output.
 start_holder() {
     output=$(mktemp -p "$work")
-    setpriv --reuid=nobody --regid=nogroup --clear-groups /opt/mempool-test/systemd_holder frames >"$output" 2>&1 &
+    setpriv --reuid=nobody --regid=nogroup --clear-groups /opt/mempool-test/systemd_holder "${1:-frames}" \
+        >"$output" 2>&1 &
     holder=$!
     until_true grep -qx ready "$output"
 }
@@ -57,6 +59,13 @@ cat >"$config/pools.d/frames.conf" <<'CONF'
 slot_size = 4KiB
 slots = 64
 allow_users = root,nobody
+CONF
+cat >"$config/pools.d/sealed.conf" <<'CONF'
+slot_size = 4KiB
+slots = 64
+max_slots = 256
+allow_users = root,nobody
+backing = memfd
 CONF
 systemctl daemon-reload
 # verify only prints what it finds; --man=no: man may not be installed.
@@ -109,6 +118,47 @@ is held 10
 kill -USR1 "$holder"
 until_true grep -qx ok "$output"
 until_true is held 0
+kill -USR1 "$holder"
+wait "$holder"
+
+step 'memfd: SIGKILL and restart keep the pool, its segments and who holds what'
+mempoolctl grow sealed 32
+start_holder sealed
+sealed=$(field uuid sealed)
+[ ! -e /dev/shm/mempool.sealed ]
+[ "$(mempoolctl segments sealed --json | jq -r '.segments[1].object')" = memfd:mempool.sealed.1 ]
+before=$(main_pid)
+kill -KILL "$before"
+until_true restarted "$before"
+[ "$(field uuid sealed)" = "$sealed" ]
+[ "$(field held sealed)" = 10 ]
+[ "$(field segments sealed)" = 2 ]
+systemctl restart mempoold.service
+[ "$(field uuid sealed)" = "$sealed" ]
+[ "$(field held sealed)" = 10 ]
+mempoolctl grow sealed 32
+systemctl restart mempoold.service
+[ "$(field slots sealed)" = 128 ]
+kill -USR1 "$holder"
+until_true grep -qx ok "$output"
+[ "$(field held sealed)" = 0 ]
+mempoolctl audit sealed
+kill -USR1 "$holder"
+wait "$holder"
+start_holder sealed
+[ "$(field held sealed)" = 10 ]
+kill -KILL "$holder"
+held_of_sealed() { [ "$(field held sealed)" = "$1" ]; }
+until_true held_of_sealed 0
+
+step 'memfd: stop and start make it anew, and who is attached goes on'
+start_holder sealed
+systemctl stop mempoold.socket mempoold.service
+systemctl start mempoold.service
+[ "$(field uuid sealed)" != "$sealed" ]
+[ "$(field held sealed)" = 0 ]
+kill -USR1 "$holder"
+until_true grep -qx ok "$output"
 kill -USR1 "$holder"
 wait "$holder"
 
