@@ -66,7 +66,7 @@ FdStore::Descriptors take_passed_descriptors() {
 FdStore::FdStore(Descriptors& passed) {
     for (auto& [name, fd] : passed) {
         if (auto segment = parse_name(name)) {
-            inherited_[Key{std::move(segment->first), segment->second}] = std::move(fd);
+            inherited_[*segment] = std::move(fd);
         }
     }
     std::erase_if(passed, [](const auto& item) { return !item.second; });
@@ -75,19 +75,19 @@ FdStore::FdStore(Descriptors& passed) {
 std::map<std::uint32_t, UniqueFd> FdStore::take(std::string_view pool) {
     std::map<std::uint32_t, UniqueFd> taken;
     for (auto& [key, fd] : inherited_) {
-        if (key.pool == pool) {
-            taken[key.number] = std::move(fd);
+        if (key.first == pool) {
+            taken[key.second] = std::move(fd);
         }
     }
-    std::erase_if(inherited_, [&](const auto& item) { return item.first.pool == pool; });
+    std::erase_if(inherited_, [&](const auto& item) { return item.first.first == pool; });
     return taken;
 }
 
 std::vector<std::string> FdStore::left() const {
     std::vector<std::string> pools;
     for (const auto& [key, fd] : inherited_) {
-        if (pools.empty() || pools.back() != key.pool) {
-            pools.push_back(key.pool);
+        if (pools.empty() || pools.back() != key.first) {
+            pools.push_back(key.first);
         }
     }
     return pools;
@@ -99,6 +99,8 @@ void FdStore::drop(std::string_view pool) {
     }
 }
 
+// Not static, though the one store there is needs no data for it.
+// NOLINTBEGIN(readability-convert-member-functions-to-static)
 void FdStore::keep(std::string_view pool, std::uint32_t number, int fd) {
     if (!has_service_manager()) {
         return;
@@ -122,5 +124,7 @@ void FdStore::forget(std::string_view pool, std::uint32_t number) noexcept {
         log_warning("cannot tell the service manager to let go of a segment: {}", e.what());
     }
 }
+
+// NOLINTEND(readability-convert-member-functions-to-static)
 
 }  // namespace mempoold

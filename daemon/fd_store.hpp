@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mempool/shm/unique_fd.hpp"
@@ -38,12 +39,7 @@ public:
     void forget(std::string_view pool, std::uint32_t number) noexcept;
 
 private:
-    struct Key {
-        std::string pool;
-        std::uint32_t number = 0;
-        friend auto operator<=>(const Key&, const Key&) = default;
-    };
-    std::map<Key, mempool::shm::UniqueFd> inherited_;
+    std::map<std::pair<std::string, std::uint32_t>, mempool::shm::UniqueFd> inherited_;  // by pool
 };
 
 /// All that systemd passed, by name (sd_listen_fds_with_names(3)); close-on-exec from now on.

@@ -86,7 +86,7 @@ void remove_stale(const std::string& path, const sockaddr_un& address) {
 }
 
 // The descriptor named "control", else the only one there is; empty if none was passed.
-UniqueFd find_inherited(FdStore::Descriptors passed) {
+UniqueFd find_inherited(FdStore::Descriptors& passed) {
     UniqueFd found;
     for (auto& [name, fd] : passed) {
         if (!found && (passed.size() == 1 || name == "control")) {
@@ -131,7 +131,7 @@ std::string default_socket_place() {
 }
 
 Listener::Listener(std::string path, FdStore::Descriptors passed) : path_(std::move(path)) {
-    if (UniqueFd fd = find_inherited(std::move(passed))) {
+    if (UniqueFd fd = find_inherited(passed)) {
         take_inherited(std::move(fd));
         return;
     }

@@ -29,7 +29,7 @@ public:
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
 private:
-    void take_inherited(mempool::shm::UniqueFd fd);
+    void take_inherited(mempool::shm::UniqueFd passed);
     void bind_own();
     void lock_directory();
 
