@@ -60,6 +60,8 @@ private:
     int open_socket(bool may_wait) noexcept;
     void send_by(Clock::time_point deadline, const shm::Request& request);
     [[nodiscard]] shm::Reply receive_by(Clock::time_point deadline, shm::UniqueFd& passed);
+    /// Throws what the daemon said before it closed the connection, if it said why.
+    void throw_parting_words();
     void wait_for(short events, Clock::time_point deadline);
     /// Reads replies that nobody waits for; closes the socket if the daemon has.
     void drain() noexcept;

@@ -46,8 +46,13 @@ void repeat(boost::asio::steady_timer& timer, Period period, Tick tick) {
 
 Daemon::Daemon(CommandLine line, Config config)
     : line_(std::move(line)), config_(std::move(config)) {
-    service_.admin_group = config_.admin_gid;
+    apply_limits();
     service_.started_at = epoch_now();
+}
+
+void Daemon::apply_limits() {
+    service_.admin_group = config_.admin_gid;
+    service_.max_connections_per_user = config_.max_connections_per_user;
 }
 
 void Daemon::run() {
@@ -162,7 +167,7 @@ void Daemon::reload() {
             log_warning("the socket stays {} until mempoold starts anew", listener_->path());
         }
         config_ = std::move(next);
-        service_.admin_group = config_.admin_gid;
+        apply_limits();
         set_log_level(config_.log_level);
         log_info("configuration reloaded; pools {}", describe_pools());
     } catch (const std::exception& e) {

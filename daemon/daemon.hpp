@@ -35,6 +35,8 @@ private:
     void drop_what_nobody_serves();
     bool start_pool(const PoolConfig& config);
     [[nodiscard]] std::string describe_pools() const;
+    /// Takes over what the configuration says about peers.
+    void apply_limits();
     void await_signal();
     void reload();
     void stop();

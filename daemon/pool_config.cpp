@@ -55,7 +55,7 @@ struct Key {
     void (*set)(PoolConfig& to, std::string_view value);
 };
 
-constexpr std::array<Key, 16> kKeys{{
+constexpr std::array<Key, 17> kKeys{{
     {"slot_size", [](PoolConfig& to, std::string_view v) { to.slot_size = parse_size(v); }},
     {"slots", [](PoolConfig& to, std::string_view v) { to.slots = parse_slots(v); }},
     {"max_slots", [](PoolConfig& to, std::string_view v) { to.max_slots = parse_slots(v); }},
@@ -68,6 +68,11 @@ constexpr std::array<Key, 16> kKeys{{
     {"max_clients",
      [](PoolConfig& to, std::string_view v) {
          to.max_clients = static_cast<std::uint32_t>(parse_number(v, 1, shm::kMaxClients - 1));
+     }},
+    {"max_clients_per_user",
+     [](PoolConfig& to, std::string_view v) {
+         to.max_clients_per_user =
+             static_cast<std::uint32_t>(parse_number(v, 0, shm::kMaxClients - 1));
      }},
     {"detached_ttl",
      [](PoolConfig& to, std::string_view v) {
@@ -216,9 +221,12 @@ std::string format_pool(const PoolConfig& c) {
     } else {
         fmt::format_to(out, ",grow_factor={}", c.grow_factor.value_or(2));
     }
-    fmt::format_to(out, ",low_watermark={}{},erase_on_put={},cache_bytes={},max_clients={}",
+    fmt::format_to(out,
+                   ",low_watermark={}{},erase_on_put={},cache_bytes={},max_clients={},"
+                   "max_clients_per_user={}",
                    c.low_watermark.value, c.low_watermark.percent ? "%" : "",
-                   c.erase_on_put ? "yes" : "no", format_size(c.cache_bytes), c.max_clients);
+                   c.erase_on_put ? "yes" : "no", format_size(c.cache_bytes), c.max_clients,
+                   c.max_clients_per_user);
     const bool named = c.backing == PoolConfig::Backing::kShm;
     fmt::format_to(out, ",backing={}", named ? "shm" : "memfd");
     if (c.owner) {

@@ -51,7 +51,8 @@ struct PoolConfig {
     std::optional<double> grow_factor;  ///< this or grow_slots; neither: doubles
     std::optional<std::uint32_t> grow_slots;
     bool erase_on_put = false;
-    std::uint32_t detached_ttl_s = 0;  ///< 0: a detached slot waits for ever
+    std::uint32_t max_clients_per_user = 0;  ///< 0: no limit but max_clients
+    std::uint32_t detached_ttl_s = 0;        ///< 0: a detached slot waits for ever
     Access access;
     std::string allow_users;  ///< as written, to be shown
     std::string allow_groups;

@@ -19,8 +19,7 @@ using shm::RequestKind;
 
 Answer failure(int error, const std::string& text) {
     Answer answer;
-    answer.reply.error = error;
-    shm::copy_text(answer.reply.text, text);
+    answer.reply = refusal_reply(error, text);
     return answer;
 }
 
@@ -98,6 +97,13 @@ Answer attach(Service& service, Conversation& c, const Request& request) {
     client.command = command_of(c.peer.pid);
     if (has_ended(pidfd.get())) {
         return failure(ESRCH, "the process that connected has ended");
+    }
+    if (const std::uint32_t most = pool->config().max_clients_per_user;
+        most != 0 && pool->clients().count_of(client.uid) >= most) {
+        return failure(EUSERS, fmt::format("uid {} has its most clients of pool '{}' ({}): end "
+                                           "some, or raise max_clients_per_user (a reload of "
+                                           "mempoold is enough)",
+                                           client.uid, pool->name(), most));
     }
     const auto id = pool->attach(client);
     if (!id) {
@@ -285,14 +291,18 @@ Answer handle_request(Service& service, Conversation& conversation, const Reques
     return answer;
 }
 
-shm::Reply version_mismatch(std::uint16_t theirs) {
+shm::Reply refusal_reply(int error, const std::string& text) {
     shm::Reply reply;
-    reply.error = EPROTO;
-    shm::copy_text(reply.text,
-                   fmt::format("the client speaks wire version {}, this mempoold {} speaks "
-                               "{}: use matching releases",
-                               theirs, MEMPOOLD_VERSION, shm::kWireVersion));
+    reply.error = error;
+    shm::copy_text(reply.text, text);
     return reply;
+}
+
+shm::Reply version_mismatch(std::uint16_t theirs) {
+    return refusal_reply(EPROTO,
+                         fmt::format("the client speaks wire version {}, this mempoold {} speaks "
+                                     "{}: use matching releases",
+                                     theirs, MEMPOOLD_VERSION, shm::kWireVersion));
 }
 
 }  // namespace mempoold
