@@ -221,6 +221,13 @@ std::shared_ptr<ServedPool> find_for_admin(const Service& service, const Convers
     return find_pool(service, request, answer);
 }
 
+// What `e` says, without the text of its code, which whoever gets the code adds.
+std::string message_of(const std::system_error& e) {
+    const std::string text = e.what();
+    const std::string ending = ": " + e.code().message();
+    return text.ends_with(ending) ? text.substr(0, text.size() - ending.size()) : text;
+}
+
 Answer grow(const Service& service, const Conversation& c, const Request& request) {
     Answer answer;
     const auto pool = find_for_admin(service, c, request, answer);
@@ -230,7 +237,7 @@ Answer grow(const Service& service, const Conversation& c, const Request& reques
     try {
         answer.reply.values[0] = pool->grow(request.values[0]);
     } catch (const std::system_error& e) {
-        return failure(e.code().value(), e.what());
+        return failure(e.code().value(), message_of(e));
     }
     return answer;
 }
