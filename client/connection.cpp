@@ -139,6 +139,19 @@ void Connection::wait_for(short events, Clock::time_point deadline) {
     }
 }
 
+// A daemon that turns us away may close before it has read our request. The kernel then reports
+// that first, once, and what the daemon said stands behind it.
+void Connection::throw_parting_words() {
+    shm::Reply reply;
+    shm::UniqueFd unwanted;
+    for (int attempt = 0; attempt < 2; ++attempt) {
+        if (shm::receive_message(socket_.get(), reply, unwanted, MSG_DONTWAIT) == 0 &&
+            reply.version == shm::kWireVersion && reply.error > 0 && reply.error <= kLastErrno) {
+            fail(reply.error, std::string(shm::text_of(reply.text)));
+        }
+    }
+}
+
 void Connection::send_by(Clock::time_point deadline, const shm::Request& request) {
     for (;;) {
         const int error = shm::send_message(socket_.get(), request, -1, MSG_DONTWAIT);
@@ -146,6 +159,7 @@ void Connection::send_by(Clock::time_point deadline, const shm::Request& request
             return;
         }
         if (error != EAGAIN) {
+            throw_parting_words();
             fail(is_gone(error) ? ECONNRESET : error,
                  "mempoold at " + path_ + " has closed the connection: see its log");
         }
@@ -160,6 +174,7 @@ shm::Reply Connection::receive_by(Clock::time_point deadline, shm::UniqueFd& pas
         if (error == EAGAIN) {
             wait_for(POLLIN, deadline);
         } else if (is_gone(error)) {
+            throw_parting_words();
             fail(ECONNRESET, "mempoold at " + path_ + " has closed the connection: see its log");
         } else if (error != 0) {
             fail(error, "the answer from " + path_ +
@@ -198,6 +213,9 @@ shm::Reply Connection::call(const shm::Request& request, shm::UniqueFd* passed) 
         }
         if (reply.kind != request.kind) {
             fail(EPROTO, "mempoold at " + path_ + " answered another question: see its log");
+        }
+        if (reply.kind == shm::RequestKind::kAttach) {
+            pool_key_ = reply.values[1];
         }
         if (passed != nullptr) {
             *passed = std::move(fd);

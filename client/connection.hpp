@@ -42,8 +42,12 @@ public:
     /// connection is made again, but not tried more than ten times a second.
     bool notify(const shm::Request& request) noexcept;
 
-    /// From now on every new connection begins with `greeting` (a kResume).
-    void greet_with(const shm::Request& greeting) noexcept { greeting_ = greeting; }
+    /// From now on every new connection begins with `greeting`, a kResume; it gets the key of the
+    /// pool that was attached.
+    void greet_with(const shm::Request& greeting) noexcept {
+        greeting_ = greeting;
+        greeting_->values[1] = pool_key_;
+    }
     /// From now on call() waits at most that long, or less if it did already.
     void limit_waits(std::chrono::milliseconds longest) noexcept {
         timeout_ = timeout_ < longest ? timeout_ : longest;
@@ -56,6 +60,8 @@ private:
     int open_socket(bool may_wait) noexcept;
     void send_by(Clock::time_point deadline, const shm::Request& request);
     [[nodiscard]] shm::Reply receive_by(Clock::time_point deadline, shm::UniqueFd& passed);
+    /// Throws what the daemon said before it closed the connection, if it said why.
+    void throw_parting_words();
     void wait_for(short events, Clock::time_point deadline);
     /// Reads replies that nobody waits for; closes the socket if the daemon has.
     void drain() noexcept;
@@ -67,6 +73,7 @@ private:
     std::chrono::milliseconds timeout_;
     shm::UniqueFd socket_;
     std::optional<shm::Request> greeting_;
+    std::uint64_t pool_key_ = 0;  // from the reply to kAttach
     std::optional<Clock::time_point> last_attempt_;
 };
 

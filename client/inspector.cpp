@@ -310,7 +310,8 @@ std::vector<SegmentInfo> Inspector::segments() const {
         const auto number = static_cast<std::uint32_t>(segments.size());
         segments.push_back(
             {.number = number,
-             .object = shm::object_name(impl_->identity().name, number).substr(1),
+             .object = (impl_->identity().sealed ? "memfd:" : "") +
+                       shm::object_name(impl_->identity().name, number).substr(1),
              .first_index = entry.first_index,
              .slots = entry.slot_count,
              .file_bytes = shm::segment_file_bytes(pool.geometry(), number, entry.slot_count),

@@ -47,6 +47,13 @@ auto for_pool(std::string_view pool, Step step) {
     }
 }
 
+/// Whether the size of the file behind `fd` can change no more, as the daemon promises for memfds.
+bool is_sealed(int fd) noexcept {
+    constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+    const int seals = ::fcntl(fd, F_GET_SEALS);
+    return seals >= 0 && (seals & kSeals) == kSeals;
+}
+
 bool same_place(const shm::SegmentEntry& a, const shm::SegmentEntry& b) noexcept {
     return a.first_index == b.first_index && a.slot_count == b.slot_count &&
            a.first_magazine == b.first_magazine && a.magazine_count == b.magazine_count;
@@ -99,6 +106,7 @@ PoolIdentity read_identity(int fd, std::string_view pool) {
     std::memcpy(identity.uuid.data(), header.uuid, identity.uuid.size());
     identity.created_at = header.created_at;
     identity.file_bytes = *bytes;
+    identity.sealed = is_sealed(fd);
     return identity;
 }
 
@@ -171,10 +179,13 @@ void Mapping::extend(const Fetch& fetch) noexcept {
 
 void Mapping::map_segment(std::uint32_t number, const shm::SegmentEntry& entry,
                           const Fetch& fetch) {
-    shm::UniqueFd fd = open_segment(identity_.name, number, O_RDWR);
+    // Under the name of a sealed pool there can only be what somebody else put there.
+    shm::UniqueFd fd =
+        identity_.sealed ? shm::UniqueFd{} : open_segment(identity_.name, number, O_RDWR);
     if (!fd || !is_segment(fd.get(), identity_, number, entry)) {
         fd = fetch(number);
-        if (!fd || !is_segment(fd.get(), identity_, number, entry)) {
+        if (!fd || !is_segment(fd.get(), identity_, number, entry) ||
+            (identity_.sealed && !is_sealed(fd.get()))) {
             throw Error(ENOENT, std::generic_category(), "no such segment");
         }
     }

@@ -26,6 +26,7 @@ struct PoolIdentity {
     std::array<std::uint8_t, 16> uuid{};
     std::uint64_t created_at = 0;  ///< seconds since the epoch
     std::uint64_t file_bytes = 0;  ///< size of segment 0's object
+    bool sealed = false;           ///< made of memfds that nobody can truncate, without names
 };
 
 /// Reads and checks the header of `pool`, whose segment 0 `fd` is. Throws Error: EPROTO for what is
@@ -65,8 +66,8 @@ public:
     /// Unmaps all, unless the process was forked inside extend(): then nobody knows what to unmap.
     ~Mapping();
 
-    /// Maps the segments announced since, by name or else from `fetch`; limit() tells how far it
-    /// came. Throws nothing.
+    /// Maps the segments announced since, by name or else from `fetch` (of a sealed pool from
+    /// `fetch` alone, and only what is sealed too); limit() tells how far it came. Throws nothing.
     void extend(const Fetch& fetch) noexcept;
 
     /// One past the last index mapped.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <iterator>
 
 namespace mempoold {
 
@@ -38,6 +39,13 @@ std::optional<shm::ClientId> ClientTable::add(const ClientIdentity& client, std:
                 std::min(client.command.size(), sizeof(record.command)));
     record.state.store(shm::ClientState::kActive, std::memory_order_release);
     return id;
+}
+
+std::uint32_t ClientTable::count_of(uid_t uid) const noexcept {
+    // The first entry is the daemon's own.
+    return static_cast<std::uint32_t>(std::count_if(
+        std::next(entries_.begin()), entries_.end(),
+        [uid](const Entry& entry) { return entry.attached && entry.identity.uid == uid; }));
 }
 
 std::optional<ClientIdentity> ClientTable::recorded(shm::ClientId id) const {

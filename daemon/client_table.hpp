@@ -32,6 +32,9 @@ public:
     /// state ACTIVE last. nullopt if all are in use.
     std::optional<mempool::shm::ClientId> add(const ClientIdentity& client, std::uint64_t now);
 
+    /// How many clients of user `uid` are attached.
+    [[nodiscard]] std::uint32_t count_of(uid_t uid) const noexcept;
+
     /// What the record of `id` says, if it says that a client is attached. Foreign bytes.
     [[nodiscard]] std::optional<ClientIdentity> recorded(mempool::shm::ClientId id) const;
     /// Believes recorded(id) from now on.

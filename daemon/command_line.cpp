@@ -29,7 +29,10 @@ po::options_description make_description() {
          "its members may grow and reclaim, as root and the daemon's own user may")            //
         ("log-level", text()->value_name("LEVEL"), "debug, info (default), warning or error")  //
         ("remove-on-exit", text()->implicit_value("yes")->value_name("yes|no"),
-         "remove the pools at a clean stop (default: no)")                        //
+         "remove the pools at a clean stop (default: no)")  //
+        ("max-connections-per-user", text()->value_name("N"),
+         "connections of one user at once, but for root and the daemon's own (default: a quarter "
+         "of all)")                                                               //
         ("check-config", "print the configuration that would be used, and exit")  //
         ("help", "print this, and exit")("version", "print the version, and exit");
     return description;
@@ -78,6 +81,7 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
     line.admin_group = optional_text(values, "admin-group");
     line.log_level = optional_text(values, "log-level");
     line.remove_on_exit = optional_text(values, "remove-on-exit");
+    line.max_connections_per_user = optional_text(values, "max-connections-per-user");
     if (values.count("pool") != 0) {
         line.pools = values["pool"].as<std::vector<std::string>>();
     }
@@ -89,16 +93,17 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
 
 std::string help_text() {
     std::ostringstream text;
-    text
-        << "Usage: mempoold [OPTION]...\n"
-           "Owns pools of fixed-size slots in shared memory and serves them to clients.\n\n"
-        << make_description()
-        << "\nSizes take K, M, G (powers of 1000) and KiB, MiB, GiB (powers of 1024). Keys of a "
-           "pool:\n"
-           "max_slots, grow_factor, grow_slots, low_watermark, erase_on_put, cache_bytes, "
-           "max_clients,\n"
-           "detached_ttl, owner, group, mode, allow_users, allow_groups (lists separated by '+').\n"
-           "Example: mempoold --pool frames:64KiBx1024,max_slots=8192,grow_factor=2\n";
+    text << "Usage: mempoold [OPTION]...\n"
+            "Owns pools of fixed-size slots in shared memory and serves them to clients.\n\n"
+         << make_description()
+         << "\nSizes take K, M, G (powers of 1000) and KiB, MiB, GiB (powers of 1024). Keys of a "
+            "pool:\n"
+            "max_slots, grow_factor, grow_slots, low_watermark, erase_on_put, cache_bytes, "
+            "max_clients,\n"
+            "max_clients_per_user, detached_ttl, backing (shm or memfd), owner, group, mode, "
+            "allow_users, allow_groups\n"
+            "(lists separated by '+').\n"
+            "Example: mempoold --pool frames:64KiBx1024,max_slots=8192,grow_factor=2\n";
     return text.str();
 }
 

@@ -17,6 +17,7 @@ struct CommandLine {
     std::optional<std::string> admin_group;
     std::optional<std::string> log_level;
     std::optional<std::string> remove_on_exit;
+    std::optional<std::string> max_connections_per_user;
     std::vector<std::string> pools;  ///< if any, they replace all configured ones
     bool check_config = false;
     bool help = false;

@@ -15,6 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::uint64_t kMostConnections = 1'000'000;
 constexpr const char* kBuiltInPool = "default:4KiBx4096,max_slots=65536";
 
 LogLevel parse_log_level(const std::string& text) {
@@ -58,6 +59,9 @@ bool set_key(Config& config, const std::string& key, const std::string& value) {
         config.log_level = parse_log_level(value);
     } else if (key == "remove_on_exit") {
         config.remove_on_exit = parse_switch(value);
+    } else if (key == "max_connections_per_user") {
+        config.max_connections_per_user =
+            static_cast<std::uint32_t>(parse_number(value, 0, kMostConnections));
     } else {
         return false;
     }
@@ -90,7 +94,8 @@ void read_main_file(Config& config, const fs::path& file, bool with_pools) {
             seen.push_back(setting.key);
             if (!set_key(config, setting.key, setting.value)) {
                 throw ConfigError(
-                    "no such key; there are socket, admin_group, log_level, remove_on_exit, pool");
+                    "no such key; there are socket, admin_group, log_level, remove_on_exit, "
+                    "max_connections_per_user, pool");
             }
         });
     }
@@ -163,6 +168,7 @@ Config load_config(const CommandLine& line, const fs::path& default_file) {
     set_from_command_line(config, "admin_group", line.admin_group);
     set_from_command_line(config, "log_level", line.log_level);
     set_from_command_line(config, "remove_on_exit", line.remove_on_exit);
+    set_from_command_line(config, "max_connections_per_user", line.max_connections_per_user);
     for (const std::string& pool : line.pools) {
         config.pools.push_back(located("--pool", "", [&] { return parse_pool(pool, "--pool"); }));
     }
@@ -179,9 +185,10 @@ std::string format_config(const Config& config) {
     text += fmt::format("# {}\n", config.file.empty() ? "no configuration file" : config.file);
     text += fmt::format("{}socket = {}\n", config.socket.empty() ? "#" : "",
                         config.socket.empty() ? "(the default place)" : config.socket);
-    text +=
-        fmt::format("admin_group = {}\nlog_level = {}\nremove_on_exit = {}\n", config.admin_group,
-                    name_of(config.log_level), config.remove_on_exit ? "yes" : "no");
+    text += fmt::format(
+        "admin_group = {}\nlog_level = {}\nremove_on_exit = {}\nmax_connections_per_user = {}\n",
+        config.admin_group, name_of(config.log_level), config.remove_on_exit ? "yes" : "no",
+        config.max_connections_per_user);
     for (const PoolConfig& pool : config.pools) {
         text += fmt::format("# {}\npool = {}\n", pool.source, format_pool(pool));
     }

@@ -24,6 +24,7 @@ struct Config {
     std::optional<gid_t> admin_gid;
     LogLevel log_level = LogLevel::kInfo;
     bool remove_on_exit = false;
+    std::uint32_t max_connections_per_user = 0;  ///< 0: a quarter of all
     std::vector<PoolConfig> pools;
     bool built_in_pool = false;  ///< no pool was configured, `pools` holds one of ours
 };

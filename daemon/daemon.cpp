@@ -46,8 +46,13 @@ void repeat(boost::asio::steady_timer& timer, Period period, Tick tick) {
 
 Daemon::Daemon(CommandLine line, Config config)
     : line_(std::move(line)), config_(std::move(config)) {
-    service_.admin_group = config_.admin_gid;
+    apply_limits();
     service_.started_at = epoch_now();
+}
+
+void Daemon::apply_limits() {
+    service_.admin_group = config_.admin_gid;
+    service_.max_connections_per_user = config_.max_connections_per_user;
 }
 
 void Daemon::run() {
@@ -59,7 +64,9 @@ void Daemon::run() {
         signals_.add(signal);
     }
     await_signal();
-    listener_.emplace(config_.socket);
+    FdStore::Descriptors passed = take_passed_descriptors();
+    store_ = FdStore(passed);
+    listener_.emplace(config_.socket, std::move(passed));
     start_pools();
     server_.emplace(io_, service_, listener_->socket());
     server_->start();
@@ -85,11 +92,24 @@ void Daemon::start_pools() {
     if (service_.pools.empty()) {
         throw std::runtime_error("not one pool can be served; the reasons stand above");
     }
+    drop_what_nobody_serves();
+}
+
+// Nobody could come to such a pool any more, and its memory would stay taken.
+void Daemon::drop_what_nobody_serves() {
+    for (const std::string& name : store_.left()) {
+        log_warning(
+            "pool '{}' was one of memfds and is not configured as such any more: it is given up; "
+            "clients that are attached keep it among themselves",
+            name);
+        store_.drop(name);
+    }
 }
 
 bool Daemon::start_pool(const PoolConfig& config) {
     try {
-        auto pool = std::make_shared<ServedPool>(config, start_storage(config, epoch_now()));
+        auto pool =
+            std::make_shared<ServedPool>(config, start_storage(config, epoch_now(), &store_));
         service_.supervisor.adopt(pool);
         pool->begin_service();
         service_.pools.emplace(config.name, std::move(pool));
@@ -147,7 +167,7 @@ void Daemon::reload() {
             log_warning("the socket stays {} until mempoold starts anew", listener_->path());
         }
         config_ = std::move(next);
-        service_.admin_group = config_.admin_gid;
+        apply_limits();
         set_log_level(config_.log_level);
         log_info("configuration reloaded; pools {}", describe_pools());
     } catch (const std::exception& e) {

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "daemon/config.hpp"
+#include "daemon/fd_store.hpp"
 #include "daemon/listener.hpp"
 #include "daemon/requests.hpp"
 #include "daemon/server.hpp"
@@ -31,8 +32,11 @@ public:
 
 private:
     void start_pools();
+    void drop_what_nobody_serves();
     bool start_pool(const PoolConfig& config);
     [[nodiscard]] std::string describe_pools() const;
+    /// Takes over what the configuration says about peers.
+    void apply_limits();
     void await_signal();
     void reload();
     void stop();
@@ -44,6 +48,7 @@ private:
     CommandLine line_;
     Config config_;
     boost::asio::io_context io_{1};
+    FdStore store_;  // outlives the pools
     Service service_{io_};
     std::optional<Listener> listener_;
     std::optional<Server> server_;

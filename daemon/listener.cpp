@@ -85,23 +85,17 @@ void remove_stale(const std::string& path, const sockaddr_un& address) {
     }
 }
 
-// The descriptor named "control", else the only one there is; -1 if none was passed.
-int find_inherited() {
-    char** names = nullptr;
-    const int count = ::sd_listen_fds_with_names(1, &names);
-    int found = -1;
-    for (int k = 0; k < count; ++k) {
-        const int fd = SD_LISTEN_FDS_START + k;
-        if (found < 0 && (count == 1 || std::string_view(names[k]) == "control")) {
-            found = fd;
+// The descriptor named "control", else the only one there is; empty if none was passed.
+UniqueFd find_inherited(FdStore::Descriptors& passed) {
+    UniqueFd found;
+    for (auto& [name, fd] : passed) {
+        if (!found && (passed.size() == 1 || name == "control")) {
+            found = std::move(fd);
         } else {
             log_warning("closing descriptor '{}' that was passed and is not the control socket",
-                        names[k]);
-            ::close(fd);
+                        name);
         }
-        std::free(names[k]);  // NOLINT(cppcoreguidelines-no-malloc): libsystemd's allocation
     }
-    std::free(static_cast<void*>(names));  // NOLINT(cppcoreguidelines-no-malloc)
     return found;
 }
 
@@ -136,9 +130,9 @@ std::string default_socket_place() {
         "no place for the control socket: XDG_RUNTIME_DIR is not set; give one with --socket PATH");
 }
 
-Listener::Listener(std::string path) : path_(std::move(path)) {
-    if (const int fd = find_inherited(); fd >= 0) {
-        take_inherited(fd);
+Listener::Listener(std::string path, FdStore::Descriptors passed) : path_(std::move(path)) {
+    if (UniqueFd fd = find_inherited(passed)) {
+        take_inherited(std::move(fd));
         return;
     }
     if (path_.empty()) {
@@ -152,8 +146,9 @@ Listener::Listener(std::string path) : path_(std::move(path)) {
     bind_own();
 }
 
-void Listener::take_inherited(int fd) {
-    socket_.reset(fd);
+void Listener::take_inherited(UniqueFd passed) {
+    socket_ = std::move(passed);
+    const int fd = socket_.get();
     if (::sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, nullptr, 0) <= 0) {
         throw std::runtime_error(
             "the descriptor that was passed is not a listening AF_UNIX "

@@ -8,15 +8,17 @@
 
 #include <string>
 
+#include "daemon/fd_store.hpp"
 #include "mempool/shm/unique_fd.hpp"
 
 namespace mempoold {
 
 class Listener {
 public:
-    /// Takes what systemd passed, else binds `path`, or the default place if that is empty: there
-    /// the directory is made. Throws std::runtime_error that says what to do.
-    explicit Listener(std::string path);
+    /// Takes its socket from what systemd `passed` (the one named "control", or the only one), else
+    /// binds `path`, or the default place if that is empty: there the directory is made. Throws
+    /// std::runtime_error that says what to do.
+    Listener(std::string path, FdStore::Descriptors passed);
     Listener(const Listener&) = delete;
     Listener& operator=(const Listener&) = delete;
     /// Removes the socket's file if it was made here and still is ours.
@@ -27,7 +29,7 @@ public:
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
 private:
-    void take_inherited(int fd);
+    void take_inherited(mempool::shm::UniqueFd passed);
     void bind_own();
     void lock_directory();
 

@@ -20,8 +20,6 @@ bool contains(const auto& list, auto value) {
     return std::find(list.begin(), list.end(), value) != list.end();
 }
 
-bool is_trusted(const Peer& peer) noexcept { return peer.uid == 0 || peer.uid == ::geteuid(); }
-
 std::vector<gid_t> read_groups(int socket) {
     std::vector<gid_t> groups(32);
     for (;;) {
@@ -72,6 +70,8 @@ mempool::shm::UniqueFd peer_pidfd(int socket, const Peer& peer, std::uint64_t ac
     }
     return pidfd;
 }
+
+bool is_trusted(const Peer& peer) noexcept { return peer.uid == 0 || peer.uid == ::geteuid(); }
 
 bool may_attach(const Peer& peer, const Access& access) noexcept {
     return access.everybody || is_trusted(peer) || contains(access.users, peer.uid) ||

@@ -30,6 +30,9 @@ Peer read_peer(int socket);
 /// it began after `accepted_ticks`, the moment of accept() as ticks_since_boot() counts.
 mempool::shm::UniqueFd peer_pidfd(int socket, const Peer& peer, std::uint64_t accepted_ticks);
 
+/// Root and the daemon's own user, who may do everything.
+bool is_trusted(const Peer& peer) noexcept;
+
 /// Root, the daemon's own user, and whom the pool's access names.
 bool may_attach(const Peer& peer, const Access& access) noexcept;
 

@@ -22,6 +22,16 @@ std::uint32_t parse_slots(std::string_view text) {
     return static_cast<std::uint32_t>(parse_number(text, 1, shm::kMaxIndices));
 }
 
+PoolConfig::Backing parse_backing(std::string_view text) {
+    if (text == "shm") {
+        return PoolConfig::Backing::kShm;
+    }
+    if (text == "memfd") {
+        return PoolConfig::Backing::kMemfd;
+    }
+    throw ConfigError(fmt::format("'{}' is not shm or memfd", text));
+}
+
 void set_users(PoolConfig& to, std::string_view text) {
     for (const std::string& user : parse_list(text)) {
         if (user == "*") {
@@ -45,7 +55,7 @@ struct Key {
     void (*set)(PoolConfig& to, std::string_view value);
 };
 
-constexpr std::array<Key, 15> kKeys{{
+constexpr std::array<Key, 17> kKeys{{
     {"slot_size", [](PoolConfig& to, std::string_view v) { to.slot_size = parse_size(v); }},
     {"slots", [](PoolConfig& to, std::string_view v) { to.slots = parse_slots(v); }},
     {"max_slots", [](PoolConfig& to, std::string_view v) { to.max_slots = parse_slots(v); }},
@@ -59,11 +69,17 @@ constexpr std::array<Key, 15> kKeys{{
      [](PoolConfig& to, std::string_view v) {
          to.max_clients = static_cast<std::uint32_t>(parse_number(v, 1, shm::kMaxClients - 1));
      }},
+    {"max_clients_per_user",
+     [](PoolConfig& to, std::string_view v) {
+         to.max_clients_per_user =
+             static_cast<std::uint32_t>(parse_number(v, 0, shm::kMaxClients - 1));
+     }},
     {"detached_ttl",
      [](PoolConfig& to, std::string_view v) {
          constexpr std::uint64_t kMost = std::numeric_limits<std::int32_t>::max();
          to.detached_ttl_s = static_cast<std::uint32_t>(parse_number(v, 0, kMost));
      }},
+    {"backing", [](PoolConfig& to, std::string_view v) { to.backing = parse_backing(v); }},
     {"owner", [](PoolConfig& to, std::string_view v) { to.owner = uid_of(std::string(v)); }},
     {"group", [](PoolConfig& to, std::string_view v) { to.group = gid_of(std::string(v)); }},
     {"mode", [](PoolConfig& to, std::string_view v) { to.mode = parse_mode(v); }},
@@ -142,6 +158,15 @@ PoolConfig PoolConfigBuilder::finish() {
     if (c.grow_factor && c.grow_slots) {
         throw ConfigError("grow_factor and grow_slots contradict each other: give one of them");
     }
+    const auto given = [this](std::string_view key) {
+        return std::find(seen_.begin(), seen_.end(), key) != seen_.end();
+    };
+    if (c.backing == PoolConfig::Backing::kMemfd &&
+        (given("owner") || given("group") || given("mode"))) {
+        throw ConfigError(
+            "owner, group and mode are of files in /dev/shm, and a pool with backing=memfd has "
+            "none: leave them away");
+    }
     if (c.low_watermark.of(c.slots) > c.slots) {
         throw ConfigError(fmt::format("low_watermark ({}) is more than slots ({})",
                                       c.low_watermark.value, c.slots));
@@ -195,16 +220,23 @@ std::string format_pool(const PoolConfig& c) {
     } else {
         line += fmt::format(",grow_factor={}", c.grow_factor.value_or(2));
     }
-    line += fmt::format(",low_watermark={}{},erase_on_put={},cache_bytes={},max_clients={}",
-                        c.low_watermark.value, c.low_watermark.percent ? "%" : "",
-                        c.erase_on_put ? "yes" : "no", format_size(c.cache_bytes), c.max_clients);
+    line += fmt::format(
+        ",low_watermark={}{},erase_on_put={},cache_bytes={},max_clients={},"
+        "max_clients_per_user={}",
+        c.low_watermark.value, c.low_watermark.percent ? "%" : "", c.erase_on_put ? "yes" : "no",
+        format_size(c.cache_bytes), c.max_clients, c.max_clients_per_user);
+    const bool named = c.backing == PoolConfig::Backing::kShm;
+    line += fmt::format(",backing={}", named ? "shm" : "memfd");
     if (c.owner) {
         line += fmt::format(",owner={}", *c.owner);
     }
     if (c.group) {
         line += fmt::format(",group={}", *c.group);
     }
-    line += fmt::format(",mode={:04o},detached_ttl={}", c.mode, c.detached_ttl_s);
+    if (named) {
+        line += fmt::format(",mode={:04o}", c.mode);
+    }
+    line += fmt::format(",detached_ttl={}", c.detached_ttl_s);
     if (!c.allow_users.empty()) {
         line += fmt::format(",allow_users={}", c.allow_users);
     }

@@ -27,6 +27,11 @@ struct Access {
 };
 
 struct PoolConfig {
+    enum class Backing : std::uint8_t {
+        kShm,    ///< objects in /dev/shm, found by name
+        kMemfd,  ///< memfds without a name, whose size is sealed
+    };
+
     std::string name;
     std::string source;  ///< where it was configured, for messages
 
@@ -36,6 +41,7 @@ struct PoolConfig {
     std::uint32_t max_slots = 0;  ///< at least `slots`
     std::uint64_t cache_bytes = std::uint64_t{256} << 10U;
     std::uint32_t max_clients = 256;
+    Backing backing = Backing::kShm;
     std::optional<uid_t> owner;
     std::optional<gid_t> group;
     std::uint32_t mode = 0600;
@@ -45,7 +51,8 @@ struct PoolConfig {
     std::optional<double> grow_factor;  ///< this or grow_slots; neither: doubles
     std::optional<std::uint32_t> grow_slots;
     bool erase_on_put = false;
-    std::uint32_t detached_ttl_s = 0;  ///< 0: a detached slot waits for ever
+    std::uint32_t max_clients_per_user = 0;  ///< 0: no limit but max_clients
+    std::uint32_t detached_ttl_s = 0;        ///< 0: a detached slot waits for ever
     Access access;
     std::string allow_users;  ///< as written, to be shown
     std::string allow_groups;

@@ -30,18 +30,23 @@ void warn_of_differences(const PoolConfig& config, const Storage& storage) {
     if (!differences.empty()) {
         log_warning(
             "pool '{}' exists and stays as it is: {}. To replace it, stop mempoold and all of its "
-            "clients, remove /dev/shm{} and what begins with /dev/shm{}., and start again",
-            config.name, differences, shm::object_name(config.name, 0),
-            shm::object_name(config.name, 0));
+            "clients{}, and start again",
+            config.name, differences,
+            config.backing == PoolConfig::Backing::kMemfd
+                ? ""
+                : fmt::format(", remove /dev/shm{0} and what begins with /dev/shm{0}.",
+                              shm::object_name(config.name, 0)));
     }
 }
 
 }  // namespace
 
-std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t now) {
-    const std::string object = shm::object_name(config.name, 0);
+std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t now,
+                                       FdStore* store) {
+    const auto backing = make_backing(config, store);
+    const std::string first = backing->describe(0);
     try {
-        if (auto storage = Storage::reattach(config)) {
+        if (auto storage = Storage::reattach(config, backing)) {
             log_info("pool '{}': took over {} slots in {} segments", config.name, storage->slots(),
                      storage->segments().size());
             warn_of_differences(config, *storage);
@@ -49,19 +54,24 @@ std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t n
             return storage;
         }
     } catch (const Unfinished& e) {
-        log_info("pool '{}': /dev/shm{} is made anew: {}", config.name, object, e.what());
-        remove_object(object);
+        log_info("pool '{}': {} is made anew: {}", config.name, first, e.what());
+        backing->remove(0);
     } catch (const Unusable& e) {
-        const std::string aside = set_aside(config.name, 0, now);
+        const std::string done = backing->set_aside(0, now);
         log_error(
-            "pool '{}': /dev/shm{} cannot be served: {}. It was set aside as /dev/shm{}; a new, "
-            "empty pool takes its place",
-            config.name, object, e.what(), aside);
+            "pool '{}': {} cannot be served: {}. It was {}; a new, empty pool takes its place",
+            config.name, first, e.what(), done);
     }
-    auto storage = Storage::create(config, now);
+    auto storage = Storage::create(config, now, backing);
     storage->clear_leftovers();
     log_info("pool '{}': made {} slots of {} bytes, up to {}", config.name, storage->slots(),
              config.slot_size, config.max_slots);
+    if (config.backing == PoolConfig::Backing::kMemfd && !has_service_manager()) {
+        log_info(
+            "pool '{}' is made of memfds, and no service manager keeps them: it is served until "
+            "this mempoold ends; clients that are attached then go on among themselves",
+            config.name);
+    }
     return storage;
 }
 

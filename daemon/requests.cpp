@@ -19,8 +19,7 @@ using shm::RequestKind;
 
 Answer failure(int error, const std::string& text) {
     Answer answer;
-    answer.reply.error = error;
-    shm::copy_text(answer.reply.text, text);
+    answer.reply = refusal_reply(error, text);
     return answer;
 }
 
@@ -99,6 +98,13 @@ Answer attach(Service& service, Conversation& c, const Request& request) {
     if (has_ended(pidfd.get())) {
         return failure(ESRCH, "the process that connected has ended");
     }
+    if (const std::uint32_t most = pool->config().max_clients_per_user;
+        most != 0 && pool->clients().count_of(client.uid) >= most) {
+        return failure(EUSERS, fmt::format("uid {} has its most clients of pool '{}' ({}): end "
+                                           "some, or raise max_clients_per_user (a reload of "
+                                           "mempoold is enough)",
+                                           client.uid, pool->name(), most));
+    }
     const auto id = pool->attach(client);
     if (!id) {
         return failure(EUSERS,
@@ -112,6 +118,7 @@ Answer attach(Service& service, Conversation& c, const Request& request) {
     log_debug("pool '{}': client {} (pid {}, {}) attached", pool->name(), raw(*id), client.pid,
               client.command);
     answer.reply.values[0] = raw(*id);
+    answer.reply.values[1] = pool->storage().key();
     answer.passed_fd = pool->storage().segments().front().writable.get();
     return answer;
 }
@@ -127,8 +134,9 @@ Answer resume(Service& service, Conversation& c, const Request& request) {
     }
     const std::uint64_t number = request.values[0];
     const shm::ClientId id{static_cast<std::uint32_t>(number)};
+    const bool same_pool = request.values[1] == pool->storage().key();
     const auto client =
-        number < pool->clients().size() ? service.supervisor.find(*pool, id) : nullptr;
+        same_pool && number < pool->clients().size() ? service.supervisor.find(*pool, id) : nullptr;
     const bool same_process =
         client && c.peer.pid > 0 && pool->clients().identity(id).pid == c.peer.pid;
     if (same_process && client->connected && client->on_end) {
@@ -144,6 +152,7 @@ Answer resume(Service& service, Conversation& c, const Request& request) {
     c.pool = pool;
     c.client = client;
     answer.reply.values[0] = number;
+    answer.reply.values[1] = request.values[1];
     return answer;
 }
 
@@ -212,6 +221,13 @@ std::shared_ptr<ServedPool> find_for_admin(const Service& service, const Convers
     return find_pool(service, request, answer);
 }
 
+// What `e` says, without the text of its code, which whoever gets the code adds.
+std::string message_of(const std::system_error& e) {
+    const std::string text = e.what();
+    const std::string ending = ": " + e.code().message();
+    return text.ends_with(ending) ? text.substr(0, text.size() - ending.size()) : text;
+}
+
 Answer grow(const Service& service, const Conversation& c, const Request& request) {
     Answer answer;
     const auto pool = find_for_admin(service, c, request, answer);
@@ -221,7 +237,7 @@ Answer grow(const Service& service, const Conversation& c, const Request& reques
     try {
         answer.reply.values[0] = pool->grow(request.values[0]);
     } catch (const std::system_error& e) {
-        return failure(e.code().value(), e.what());
+        return failure(e.code().value(), message_of(e));
     }
     return answer;
 }
@@ -282,14 +298,18 @@ Answer handle_request(Service& service, Conversation& conversation, const Reques
     return answer;
 }
 
-shm::Reply version_mismatch(std::uint16_t theirs) {
+shm::Reply refusal_reply(int error, const std::string& text) {
     shm::Reply reply;
-    reply.error = EPROTO;
-    shm::copy_text(reply.text,
-                   fmt::format("the client speaks wire version {}, this mempoold {} speaks "
-                               "{}: use matching releases",
-                               theirs, MEMPOOLD_VERSION, shm::kWireVersion));
+    reply.error = error;
+    shm::copy_text(reply.text, text);
     return reply;
+}
+
+shm::Reply version_mismatch(std::uint16_t theirs) {
+    return refusal_reply(EPROTO,
+                         fmt::format("the client speaks wire version {}, this mempoold {} speaks "
+                                     "{}: use matching releases",
+                                     theirs, MEMPOOLD_VERSION, shm::kWireVersion));
 }
 
 }  // namespace mempoold

@@ -25,8 +25,9 @@ struct Service {
     std::map<std::string, std::shared_ptr<ServedPool>, std::less<>> pools;
     Supervisor supervisor;
     std::optional<gid_t> admin_group;
-    std::uint64_t started_at = 0;  ///< seconds since the epoch
-    LogRate complaints;            ///< about peers
+    std::uint32_t max_connections_per_user = 0;  ///< 0: a quarter of all
+    std::uint64_t started_at = 0;                ///< seconds since the epoch
+    LogRate complaints;                          ///< about peers
 };
 
 /// Where one connection stands.
@@ -55,6 +56,9 @@ struct Answer {
 /// Carries out `request`, whose magic and version were checked.
 Answer handle_request(Service& service, Conversation& conversation,
                       const mempool::shm::Request& request);
+
+/// The reply that refuses with `error` and says why.
+mempool::shm::Reply refusal_reply(int error, const std::string& text);
 
 /// The reply to a request of another wire version.
 mempool::shm::Reply version_mismatch(std::uint16_t theirs);

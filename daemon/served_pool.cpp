@@ -235,11 +235,12 @@ void ServedPool::reconfigure(const PoolConfig& config) {
     PoolConfig next = config;
     if (config_.slot_size != next.slot_size || config_.slots != next.slots ||
         config_.max_slots != next.max_slots || config_.max_clients != next.max_clients ||
-        config_.cache_bytes != next.cache_bytes || config_.owner != next.owner ||
-        config_.group != next.group || config_.mode != next.mode) {
+        config_.cache_bytes != next.cache_bytes || config_.backing != next.backing ||
+        config_.owner != next.owner || config_.group != next.group || config_.mode != next.mode) {
         log_warning(
-            "pool '{}': slot_size, slots, max_slots, cache_bytes, max_clients, owner, group and "
-            "mode cannot change while it exists; the other keys of {} apply",
+            "pool '{}': slot_size, slots, max_slots, cache_bytes, max_clients, backing, owner, "
+            "group "
+            "and mode cannot change while it exists; the other keys of {} apply",
             name(), next.source);
     }
     config_ = std::move(next);

@@ -1,11 +1,15 @@
 #include "daemon/server.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <array>
 #include <boost/system/error_code.hpp>
 #include <cerrno>
 #include <chrono>
+#include <stdexcept>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -14,14 +18,39 @@ namespace mempoold {
 
 namespace {
 
-constexpr std::size_t kMaxSessions = 4096;
+namespace shm = mempool::shm;
+
+constexpr std::size_t kMaxSessions = 16384;
+/// Kept free for root and the daemon's own user, so that an operator always gets in.
+constexpr std::size_t kReserved = 16;
 constexpr int kAcceptsPerTurn = 16;
 constexpr std::chrono::milliseconds kPause{100};
+
+// A client costs two descriptors, its connection and its pidfd; pools need some.
+std::size_t affordable_sessions() noexcept {
+    constexpr rlim_t kForPools = 256;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+        return kMaxSessions;
+    }
+    const rlim_t left = limit.rlim_cur > kForPools ? limit.rlim_cur - kForPools : 0;
+    return std::clamp<std::size_t>(left / 2, 4 * kReserved, kMaxSessions);
+}
+
+// Says why and closes. What the peer has sent already is read, so that it sees the reply rather
+// than a reset connection.
+void turn_away(int connection, const std::string& why) {
+    shm::send_message(connection, refusal_reply(EUSERS, why), -1, MSG_DONTWAIT);
+    std::array<char, sizeof(shm::Request)> unread{};
+    for (int k = 0; k < 4 && ::recv(connection, unread.data(), unread.size(), MSG_DONTWAIT) > 0;
+         ++k) {
+    }
+}
 
 }  // namespace
 
 Server::Server(boost::asio::io_context& io, Service& service, int socket)
-    : io_(io), service_(service), socket_(io), pause_(io) {
+    : io_(io), service_(service), socket_(io), pause_(io), most_sessions_(affordable_sessions()) {
     // A duplicate: the descriptor closes what it was given.
     UniqueFd own{::fcntl(socket, F_DUPFD_CLOEXEC, 3)};
     if (!own) {
@@ -85,25 +114,60 @@ void Server::pause(int error) {
     });
 }
 
+std::string Server::check_limits(const Peer& peer) const {
+    if (is_trusted(peer)) {
+        return sessions_.size() < most_sessions_
+                   ? ""
+                   : fmt::format(
+                         "mempoold has its most connections ({}): end some clients, or "
+                         "raise LimitNOFILE",
+                         most_sessions_);
+    }
+    const std::size_t most = service_.max_connections_per_user != 0
+                                 ? service_.max_connections_per_user
+                                 : most_sessions_ / 4;
+    const auto found = sessions_of_.find(peer.uid);
+    if (found != sessions_of_.end() && found->second >= most) {
+        return fmt::format(
+            "uid {} has its most connections to mempoold ({}): end some, or raise "
+            "max_connections_per_user",
+            peer.uid, most);
+    }
+    return sessions_.size() + kReserved < most_sessions_
+               ? ""
+               : fmt::format(
+                     "mempoold has its most connections ({}): end some clients, or raise "
+                     "LimitNOFILE",
+                     most_sessions_ - kReserved);
+}
+
 void Server::admit(UniqueFd connection) {
     std::uint64_t suppressed = 0;
-    if (sessions_.size() >= kMaxSessions) {
-        if (service_.complaints.allow(LogRate::Clock::now(), suppressed)) {
-            log_warning("refusing a connection: there are {} already", sessions_.size());
-        }
-        return;
-    }
     try {
         Peer peer = read_peer(connection.get());
+        if (const std::string fault = check_limits(peer); !fault.empty()) {
+            turn_away(connection.get(), fault);
+            throw std::runtime_error(fault);
+        }
         auto session = std::make_shared<Session>(
             io_, service_, std::move(connection), std::move(peer),
-            [this](const std::shared_ptr<Session>& closed) { sessions_.erase(closed); });
+            [this](const std::shared_ptr<Session>& closed) { forget(closed); });
         sessions_.insert(session);
+        ++sessions_of_[session->peer().uid];
         session->start();
     } catch (const std::exception& e) {
         if (service_.complaints.allow(LogRate::Clock::now(), suppressed)) {
-            log_warning("refusing a connection: {}", e.what());
+            log_warning(
+                "refusing a connection: {}{}", e.what(),
+                suppressed == 0 ? "" : fmt::format(" ({} such lines were left out)", suppressed));
         }
+    }
+}
+
+void Server::forget(const std::shared_ptr<Session>& closed) {
+    const auto count = sessions_of_.find(closed->peer().uid);
+    if (sessions_.erase(closed) != 0 && count != sessions_of_.end() && --count->second == 0) {
+        sessions_of_.erase(count);
     }
 }
 

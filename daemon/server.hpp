@@ -1,12 +1,15 @@
 // Accepts connections and keeps the sessions.
 //
-// Owned by Daemon. Knows nothing of requests; goes on when descriptors run out.
+// Owned by Daemon. Knows nothing of requests; goes on when descriptors run out. No user but root
+// and the daemon's own can take so many connections that others find none.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <memory>
+#include <string>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "daemon/requests.hpp"
@@ -30,6 +33,9 @@ private:
     void await_connection();
     void accept_some();
     void admit(UniqueFd connection);
+    /// Why `peer` may not have one more connection; empty if it may.
+    [[nodiscard]] std::string check_limits(const Peer& peer) const;
+    void forget(const std::shared_ptr<Session>& closed);
     void pause(int error);
 
     boost::asio::io_context& io_;
@@ -37,6 +43,8 @@ private:
     boost::asio::posix::stream_descriptor socket_;
     boost::asio::steady_timer pause_;
     std::unordered_set<std::shared_ptr<Session>> sessions_;
+    std::unordered_map<uid_t, std::size_t> sessions_of_;
+    const std::size_t most_sessions_;
     bool out_of_descriptors_ = false;
 };
 

@@ -26,6 +26,7 @@ public:
     ~Session() = default;
 
     void start();
+    [[nodiscard]] const Peer& peer() const noexcept { return conversation_.peer; }
     /// Closes the connection, whatever its client then is: gone, or alive without one.
     void close();
 

@@ -14,7 +14,6 @@
 
 #include "daemon/log.hpp"
 #include "mempool/shm/create.hpp"
-#include "mempool/shm/names.hpp"
 
 namespace mempoold {
 
@@ -49,8 +48,12 @@ void refuse_unfinished(int fd, const shm::Header& header, std::uint64_t file_byt
 
 }  // namespace
 
-Storage::Storage(const PoolConfig& config)
-    : name_(config.name), owner_(config.owner), group_(config.group), mode_(config.mode) {}
+Storage::Storage(const PoolConfig& config, std::shared_ptr<Backing> backing)
+    : name_(config.name),
+      backing_(backing ? std::move(backing) : make_backing(config, nullptr)),
+      owner_(config.owner),
+      group_(config.group),
+      mode_(config.mode) {}
 
 bool Storage::is_trusted_owner(uid_t uid) const noexcept {
     return uid == 0 || uid == ::geteuid() || uid == owner_;
@@ -64,18 +67,23 @@ std::uint32_t Storage::slots() const noexcept {
     return count;
 }
 
+std::uint64_t Storage::key() const noexcept {
+    std::uint64_t key = 0;
+    std::memcpy(&key, uuid_.data(), sizeof(key));
+    return key | 1U;
+}
+
 // Opens segment 0 twice more: for clients, who may do as they like with their description, and for
 // inspectors, who may only read.
 void Storage::open_first(UniqueFd lock) {
-    const std::string object = shm::object_name(name_, 0);
     lock_ = std::move(lock);
     StoredSegment first;
-    first.writable = open_object(object, true);
-    first.read_only = open_object(object, false);
+    first.writable = backing_->open(0, true);
+    first.read_only = backing_->open(0, false);
     for (const UniqueFd* fd : {&lock_, &first.writable, &first.read_only}) {
-        if (!*fd || !still_named(object, fd->get())) {
+        if (!*fd || !backing_->is(0, fd->get())) {
             fail(EBUSY,
-                 "/dev/shm" + object + " was replaced meanwhile: is another mempoold at work?");
+                 backing_->describe(0) + " was replaced meanwhile: is another mempoold at work?");
         }
     }
     const struct stat status = status_of(lock_.get());
@@ -91,11 +99,12 @@ void Storage::map(const shm::Geometry& geometry) {
     view_ = shm::Pool(map_->base(), geometry);
 }
 
-std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config) {
-    const std::string object = shm::object_name(config.name, 0);
+std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config,
+                                           std::shared_ptr<Backing> backing) {
+    std::unique_ptr<Storage> storage(new Storage(config, std::move(backing)));
     UniqueFd lock;
     try {
-        lock = open_object(object, true);
+        lock = storage->backing_->open(0, true);
     } catch (const std::system_error& e) {
         if (e.code() == std::errc::permission_denied && config.owner) {
             throw;  // ours, but the configured owner's mode keeps us out
@@ -105,7 +114,6 @@ std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config) {
     if (!lock) {
         return nullptr;
     }
-    std::unique_ptr<Storage> storage(new Storage(config));
     const struct stat status = status_of(lock.get());
     if (!S_ISREG(status.st_mode)) {
         throw Unusable("it is not a regular file");
@@ -114,7 +122,7 @@ std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config) {
         throw Unusable(
             fmt::format("it belongs to uid {}, not to the daemon's user", status.st_uid));
     }
-    lock_object(lock.get(), object);
+    storage->backing_->lock(lock.get());
     storage->open_first(std::move(lock));
 
     const auto file_bytes = static_cast<std::uint64_t>(status.st_size);
@@ -125,6 +133,9 @@ std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config) {
     }
     refuse_unfinished(storage->lock_.get(), header, file_bytes);
     if (const std::string fault = shm::check_header(header, file_bytes); !fault.empty()) {
+        throw Unusable(fault);
+    }
+    if (const std::string fault = storage->backing_->check(storage->lock_.get()); !fault.empty()) {
         throw Unusable(fault);
     }
     if (config.name != header.name) {
@@ -171,24 +182,26 @@ void Storage::read_segments() {
 }
 
 StoredSegment Storage::open_segment(std::uint32_t number, const shm::SegmentEntry& entry) const {
-    const std::string object = shm::object_name(name_, number);
+    const std::string object = backing_->describe(number);
     StoredSegment segment;
     segment.entry = entry;
     try {
-        segment.writable = open_object(object, true);
-        segment.read_only = open_object(object, false);
+        segment.writable = backing_->open(number, true);
+        segment.read_only = backing_->open(number, false);
     } catch (const std::system_error& e) {
         throw Unusable(e.what());
     }
     if (!segment.writable || !segment.read_only) {
-        throw Unusable(fmt::format("its segment /dev/shm{} is missing", object));
+        throw Unusable(fmt::format("its segment {} is missing", object));
     }
     const struct stat status = status_of(segment.writable.get());
     const std::uint64_t expected = shm::segment_file_bytes(geometry(), number, entry.slot_count);
     if (!S_ISREG(status.st_mode) || !is_trusted_owner(status.st_uid) ||
         static_cast<std::uint64_t>(status.st_size) < expected) {
-        throw Unusable(
-            fmt::format("its segment /dev/shm{} is truncated or not the daemon's", object));
+        throw Unusable(fmt::format("its segment {} is truncated or not the daemon's", object));
+    }
+    if (const std::string fault = backing_->check(segment.writable.get()); !fault.empty()) {
+        throw Unusable(fmt::format("its segment {}: {}", object, fault));
     }
     shm::SegmentHeader header{};
     if (read_at(segment.writable.get(), &header, sizeof(header), 0) != 0 ||
@@ -196,7 +209,7 @@ StoredSegment Storage::open_segment(std::uint32_t number, const shm::SegmentEntr
         header.number != number ||
         !std::equal(uuid_.begin(), uuid_.end(), std::begin(header.uuid)) ||
         std::memcmp(&header.entry, &entry, sizeof(entry)) != 0) {
-        throw Unusable(fmt::format("its segment /dev/shm{} belongs to another pool", object));
+        throw Unusable(fmt::format("its segment {} belongs to another pool", object));
     }
     return segment;
 }
@@ -216,9 +229,8 @@ int Storage::erase(shm::SlotIndex i) const noexcept {
 
 void Storage::remove_objects() const {
     for (std::uint32_t number = 0; number < segments_.size(); ++number) {
-        const std::string object = shm::object_name(name_, number);
-        if (still_named(object, segments_[number].writable.get())) {
-            remove_object(object);
+        if (backing_->is(number, segments_[number].writable.get())) {
+            backing_->remove(number);
         }
     }
 }

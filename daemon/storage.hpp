@@ -1,5 +1,5 @@
-// The shared memory of one pool: its objects, their descriptors, and the daemon's mapping of the
-// metadata. Slots are never mapped here.
+// The shared memory of one pool: its segments, their descriptors, and the daemon's mapping of the
+// metadata. Slots are never mapped here. Where segments come from is the Backing's business.
 //
 // Made by start_storage(), owned by ServedPool. What decides anything (geometry, segment table,
 // identity) is a private copy: checked once, when the pool was made or found.
@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/backing.hpp"
 #include "daemon/fault_guard.hpp"
 #include "daemon/pool_config.hpp"
 #include "daemon/shm_object.hpp"
@@ -46,11 +47,14 @@ class Storage {
 public:
     /// Makes the pool's first segment. Throws std::system_error, whose text says how much was
     /// needed where memory is short; nothing is left behind then.
-    static std::unique_ptr<Storage> create(const PoolConfig& config, std::uint64_t now);
+    static std::unique_ptr<Storage> create(const PoolConfig& config, std::uint64_t now,
+                                           std::shared_ptr<Backing> backing = nullptr);
 
-    /// Takes over what stands under the pool's name; nullptr if nothing does. Throws Unusable,
-    /// Unfinished, or std::system_error (EBUSY: another daemon serves it).
-    static std::unique_ptr<Storage> reattach(const PoolConfig& config);
+    /// Takes over the segments that `backing` has; nullptr if it has none. Throws Unusable,
+    /// Unfinished, or std::system_error (EBUSY: another daemon serves it). In both, no backing
+    /// means one of the pool's own that no former daemon left anything for.
+    static std::unique_ptr<Storage> reattach(const PoolConfig& config,
+                                             std::shared_ptr<Backing> backing = nullptr);
 
     Storage(const Storage&) = delete;
     Storage& operator=(const Storage&) = delete;
@@ -66,7 +70,7 @@ public:
     /// Lets another Storage take over what stands under the pool's name.
     void give_up() noexcept { lock_.reset(); }
 
-    /// Removes the names of all objects of the pool.
+    /// Removes all segments; who maps them keeps them.
     void remove_objects() const;
 
     /// Removes what a growth that was cut off left behind; sets aside what is not of this pool.
@@ -79,6 +83,8 @@ public:
     }
     [[nodiscard]] const std::vector<StoredSegment>& segments() const noexcept { return segments_; }
     [[nodiscard]] std::uint32_t slots() const noexcept;
+    /// Tells this pool from another that has or had its name; never 0.
+    [[nodiscard]] std::uint64_t key() const noexcept;
     /// Which file segment 0 is.
     [[nodiscard]] dev_t device() const noexcept { return device_; }
     [[nodiscard]] ino_t inode() const noexcept { return inode_; }
@@ -87,16 +93,19 @@ public:
     [[nodiscard]] bool faulted() const noexcept { return guard_->faulted(); }
 
 private:
-    explicit Storage(const PoolConfig& config);
+    Storage(const PoolConfig& config, std::shared_ptr<Backing> backing);
 
     void open_first(UniqueFd lock);
     void map(const mempool::shm::Geometry& geometry);
-    void set_permissions(int fd, const std::string& object) const;
+    void set_permissions(int fd, std::uint32_t number) const;
+    void require_space(std::uint64_t bytes) const;
+    [[noreturn]] void no_space(int error, std::uint64_t needed) const;
     void read_segments();
     StoredSegment open_segment(std::uint32_t number, const mempool::shm::SegmentEntry& entry) const;
     [[nodiscard]] bool is_trusted_owner(uid_t uid) const noexcept;
 
     std::string name_;
+    std::shared_ptr<Backing> backing_;
     std::optional<uid_t> owner_;
     std::optional<gid_t> group_;
     mode_t mode_;

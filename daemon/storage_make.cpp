@@ -11,7 +11,6 @@
 #include "daemon/log.hpp"
 #include "daemon/storage.hpp"
 #include "mempool/shm/create.hpp"
-#include "mempool/shm/names.hpp"
 
 namespace mempoold {
 
@@ -23,21 +22,22 @@ namespace shm = mempool::shm;
     throw std::system_error(error, std::generic_category(), what);
 }
 
-/// Removes an object again unless what it is for came about.
+/// Removes a segment again unless what it is for came about.
 class RemoveUnlessKept {
 public:
-    explicit RemoveUnlessKept(std::string name) : name_(std::move(name)) {}
+    RemoveUnlessKept(Backing& backing, std::uint32_t number) : backing_(backing), number_(number) {}
     RemoveUnlessKept(const RemoveUnlessKept&) = delete;
     RemoveUnlessKept& operator=(const RemoveUnlessKept&) = delete;
     ~RemoveUnlessKept() {
         if (!kept_) {
-            remove_object(name_);
+            backing_.remove(number_);
         }
     }
     void keep() noexcept { kept_ = true; }
 
 private:
-    std::string name_;
+    Backing& backing_;
+    std::uint32_t number_;
     bool kept_ = false;
 };
 
@@ -55,36 +55,36 @@ std::uint64_t bytes_of(const shm::Geometry& g, const shm::SegmentEntry& entry) {
     return bytes;
 }
 
-/// Refuses at once what cannot succeed: an allocation in vain takes its time.
-bool has_no_room_for(std::uint64_t bytes) {
-    const Space space = shm_space();
-    return space.size != 0 && bytes > space.free;
-}
-
-[[noreturn]] void no_space(int error, const std::string& pool, std::uint64_t needed) {
-    const Space space = shm_space();
-    fail(error,
-         fmt::format("pool '{}' needs {} bytes more in /dev/shm, which has {} of {} free: ask "
-                     "for fewer slots, or enlarge it (mount -o remount,size=... /dev/shm)",
-                     pool, needed, space.free, space.size));
-}
-
 }  // namespace
 
-void Storage::set_permissions(int fd, const std::string& object) const {
+/// Refuses at once what cannot succeed: an allocation in vain takes its time.
+void Storage::require_space(std::uint64_t bytes) const {
+    const Space space = backing_->space();
+    if (space.size != 0 && bytes > space.free) {
+        no_space(ENOSPC, bytes);
+    }
+}
+
+void Storage::no_space(int error, std::uint64_t needed) const {
+    fail(error, fmt::format("pool '{}' needs {} bytes more {}", name_, needed,
+                            backing_->explain_shortage()));
+}
+
+void Storage::set_permissions(int fd, std::uint32_t number) const {
     const uid_t owner = owner_.value_or(static_cast<uid_t>(-1));
     const gid_t group = group_.value_or(static_cast<gid_t>(-1));
     if ((owner_ || group_) && ::fchown(fd, owner, group) != 0) {
-        fail(errno, fmt::format("cannot give /dev/shm{} to its owner and group: mempoold needs "
+        fail(errno, fmt::format("cannot give {} to its owner and group: mempoold needs "
                                 "CAP_CHOWN for that, or leave `owner` and `group` away",
-                                object));
+                                backing_->describe(number)));
     }
     if (::fchmod(fd, mode_) != 0) {
-        fail(errno, "cannot set the mode of /dev/shm" + object);
+        fail(errno, "cannot set the mode of " + backing_->describe(number));
     }
 }
 
-std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t now) {
+std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t now,
+                                         std::shared_ptr<Backing> backing) {
     const auto geometry = shm::make_geometry(config.shape());
     if (!geometry) {
         fail(EINVAL, fmt::format("pool '{}' is larger than a pool can be", config.name));
@@ -93,15 +93,11 @@ std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t
     const std::uint64_t file_bytes = shm::segment_file_bytes(*geometry, 0, config.slots);
     const std::uint64_t slot_bytes = file_bytes - geometry->slots_offset;
     const std::uint64_t needed = geometry->words_offset + bytes_of(*geometry, entry) + slot_bytes;
-    if (has_no_room_for(needed)) {
-        no_space(ENOSPC, config.name, needed);
-    }
-
-    const std::string object = shm::object_name(config.name, 0);
-    std::unique_ptr<Storage> storage(new Storage(config));
-    UniqueFd lock = create_object(object);
-    lock_object(lock.get(), object);
-    RemoveUnlessKept removal(object);
+    std::unique_ptr<Storage> storage(new Storage(config, std::move(backing)));
+    storage->require_space(needed);
+    UniqueFd lock = storage->backing_->create(0);
+    storage->backing_->lock(lock.get());
+    RemoveUnlessKept removal(*storage->backing_, 0);
     storage->open_first(std::move(lock));
     const int fd = storage->lock_.get();
     const auto ranges = shm::storage_of(*geometry, entry);
@@ -110,10 +106,10 @@ std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t
     wanted.insert(wanted.end(), ranges.begin(), ranges.end());
     for (const FileRange& range : wanted) {
         if (const int error = allocate(fd, range); error != 0) {
-            no_space(error, config.name, needed);
+            storage->no_space(error, needed);
         }
     }
-    storage->set_permissions(fd, object);
+    storage->set_permissions(fd, 0);
     storage->map(*geometry);
     storage->segments_.front().entry = entry;
 
@@ -128,6 +124,7 @@ std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t
     shm::write_header(storage->view_, identity);
     shm::announce_segment(storage->view_, 0, entry);
     shm::mark_ready(storage->view_);
+    storage->backing_->keep(0, fd);
     removal.keep();
     return storage;
 }
@@ -142,15 +139,12 @@ void Storage::add_segment(std::uint32_t slots, std::uint64_t now) {
         fail(EINVAL, fault);
     }
     clear_leftovers();
-    const std::string object = shm::object_name(name_, number);
     const std::uint64_t file_bytes = shm::segment_file_bytes(geometry(), number, slots);
     const std::uint64_t needed = file_bytes + bytes_of(geometry(), segment.entry);
-    if (has_no_room_for(needed)) {
-        no_space(ENOSPC, name_, needed);
-    }
-    segment.writable = create_object(object);
-    RemoveUnlessKept removal(object);
-    segment.read_only = open_object(object, false);
+    require_space(needed);
+    segment.writable = backing_->create(number);
+    RemoveUnlessKept removal(*backing_, number);
+    segment.read_only = backing_->open(number, false);
     int error = allocate(segment.writable.get(), {0, file_bytes});
     const auto ranges = shm::storage_of(geometry(), segment.entry);
     for (const FileRange& range : ranges) {
@@ -160,9 +154,9 @@ void Storage::add_segment(std::uint32_t slots, std::uint64_t now) {
         for (const FileRange& range : ranges) {
             deallocate(lock_.get(), range);
         }
-        no_space(error, name_, needed);
+        no_space(error, needed);
     }
-    set_permissions(segment.writable.get(), object);
+    set_permissions(segment.writable.get(), number);
     shm::SegmentHeader header{};
     header.magic = shm::kSegmentMagic;
     header.layout_version = shm::kLayoutVersion;
@@ -170,22 +164,22 @@ void Storage::add_segment(std::uint32_t slots, std::uint64_t now) {
     std::copy(uuid_.begin(), uuid_.end(), std::begin(header.uuid));
     header.entry = segment.entry;
     if (::pwrite(segment.writable.get(), &header, sizeof(header), 0) != sizeof(header)) {
-        fail(EIO, "cannot write the header of /dev/shm" + object);
+        fail(EIO, "cannot write the header of " + backing_->describe(number));
     }
+    backing_->keep(number, segment.writable.get());
     segments_.push_back(std::move(segment));
     shm::announce_segment(view_, number, segments_.back().entry);
     removal.keep();
 }
 
 void Storage::clear_leftovers() const {
-    for (const std::uint32_t number : list_segments(name_)) {
+    for (const std::uint32_t number : backing_->list()) {
         if (number < segments_.size()) {
             continue;
         }
-        const std::string object = shm::object_name(name_, number);
         bool ours = false;
         try {
-            const UniqueFd fd = open_object(object, false);
+            const UniqueFd fd = backing_->open(number, false);
             shm::SegmentHeader header{};
             const bool whole = fd && read_at(fd.get(), &header, sizeof(header), 0) == 0;
             ours = fd && is_trusted_owner(status_of(fd.get()).st_uid) &&
@@ -194,15 +188,14 @@ void Storage::clear_leftovers() const {
         } catch (const std::system_error&) {
             ours = false;  // what can't be opened is not this daemon's
         }
+        const std::string what = backing_->describe(number);
         if (ours) {
-            remove_object(object);
-            log_info("pool '{}': removed /dev/shm{}, left by a growth that was cut off", name_,
-                     object);
+            backing_->remove(number);
+            log_info("pool '{}': removed {}, left by a growth that was cut off", name_, what);
         } else {
-            const std::string aside =
-                set_aside(name_, number, static_cast<std::uint64_t>(std::time(nullptr)));
-            log_warning("pool '{}': /dev/shm{} is not a segment of it; set aside as /dev/shm{}",
-                        name_, object, aside);
+            const std::string done =
+                backing_->set_aside(number, static_cast<std::uint64_t>(std::time(nullptr)));
+            log_warning("pool '{}': {} is not a segment of it; {}", name_, what, done);
         }
     }
 }

@@ -1,9 +1,11 @@
 // Who may attach, inspect and administrate. Needs root, to be somebody else.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <grp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -31,6 +33,19 @@ protected:
             GTEST_SKIP() << "not root";
         }
         check(::chmod(daemon_.directory().c_str(), 0755) == 0);
+    }
+
+    // Runs `work` as nobody, with kGroup beside; throws what it throws.
+    static void as_nobody(const std::function<void()>& work) {
+        const ChildProcess child([&] {
+            check(::setgroups(1, &kGroup) == 0 && ::setgid(kNobody) == 0 && ::setuid(kNobody) == 0);
+            work();
+        });
+    }
+    static void expect(bool holds, const std::string& what) {
+        if (!holds) {
+            throw std::runtime_error("not so: " + what);
+        }
     }
 
     // The error of a request that nobody, with kGroup beside, makes; throws what the child threw.
@@ -90,6 +105,52 @@ TEST_F(AccessTest, TheAdminGroupMayGrowAndInspect) {
     EXPECT_EQ(ask_as_nobody(RequestKind::kGrow), 0);
     EXPECT_EQ(ask_as_nobody(RequestKind::kInspect), 0);
     EXPECT_EQ(ask_as_nobody(RequestKind::kAttach), EACCES);
+}
+
+TEST_F(AccessTest, SegmentsAndLockAreClosedToOthers) {
+    daemon_.start({"--pool", pool_ + ":64x64,max_slots=100,allow_users=nobody"});
+    RawClient admin(daemon_.socket_path());
+    ASSERT_TRUE(admin.ask(make_request(RequestKind::kGrow, pool_, 10)));
+    as_nobody([&] {
+        for (const std::string& path :
+             {"/dev/shm/mempool." + pool_, "/dev/shm/mempool." + pool_ + ".1",
+              daemon_.directory() + "/mempoold.lock"}) {
+            expect(::open(path.c_str(), O_RDONLY | O_CLOEXEC) < 0 && errno == EACCES, path);
+        }
+    });
+}
+
+TEST_F(AccessTest, AClientOfOnePoolGetsNothingOfAnother) {
+    const std::string other = mempool_test::unique_pool("other");
+    daemon_.start({"--pool", pool_ + ":64x64,allow_users=nobody", "--pool", other + ":64x64"});
+    as_nobody([&] {
+        RawClient client(daemon_.socket_path());
+        auto reply = client.ask(make_request(RequestKind::kAttach, other));
+        expect(reply && reply->error == EACCES, "attach to the other");
+        reply = client.ask(make_request(RequestKind::kInspect, other));
+        expect(reply && reply->error == EACCES, "inspect the other");
+        reply = client.ask(make_request(RequestKind::kAttach, pool_));
+        expect(reply && reply->error == 0, "attach to the own");
+        // A segment is one of the pool attached to, whatever the request names.
+        mempool::shm::UniqueFd fd;
+        reply = client.ask(make_request(RequestKind::kSegment, other, 0), &fd);
+        mempool::shm::Header header{};
+        expect(reply && fd && ::pread(fd.get(), &header, sizeof(header), 0) == sizeof(header) &&
+                   pool_ == header.name,
+               "a segment of the own");
+    });
+}
+
+TEST_F(AccessTest, ALookerOnCannotMakeItsMemfdWritable) {
+    daemon_.start(
+        {"--pool", pool_ + ":64x64,backing=memfd", "--admin-group", std::to_string(kGroup)});
+    as_nobody([&] {
+        RawClient inspector(daemon_.socket_path());
+        mempool::shm::UniqueFd fd;
+        expect(inspector.ask(make_request(RequestKind::kInspect, pool_), &fd) && fd, "inspect");
+        const std::string path = "/proc/self/fd/" + std::to_string(fd.get());
+        expect(::open(path.c_str(), O_RDWR | O_CLOEXEC) < 0 && errno == EACCES, path);
+    });
 }
 
 }  // namespace

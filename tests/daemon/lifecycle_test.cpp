@@ -72,6 +72,23 @@ TEST_F(LifecycleTest, ASocketLeftByAKilledDaemonIsReplaced) {
     daemon_.restart();
 }
 
+TEST_F(LifecycleTest, APoolOfAnotherLayoutIsSetAsideAndBothVersionsAreNamed) {
+    daemon_.start({"--pool", spec_});
+    EXPECT_EQ(daemon_.terminate(), 0);
+    const std::uint32_t other = mempool::shm::kLayoutVersion + 1;
+    std::fstream object("/dev/shm/mempool." + pool_,
+                        std::ios::in | std::ios::out | std::ios::binary);
+    object.seekp(offsetof(mempool::shm::Header, layout_version));
+    object.write(reinterpret_cast<const char*>(&other), sizeof(other));
+    object.close();
+    daemon_.restart();
+    EXPECT_THAT(daemon_.last_log(),
+                HasSubstr("its layout version is " + std::to_string(other) + ", this build knows " +
+                          std::to_string(mempool::shm::kLayoutVersion)));
+    EXPECT_THAT(daemon_.last_log(), HasSubstr("It was set aside as /dev/shm/mempool." + pool_));
+    const PoolClient client(daemon_.socket_path(), pool_);
+}
+
 TEST_F(LifecycleTest, ASecondDaemonInOneDirectoryRefuses) {
     daemon_.start({"--pool", spec_});
     const auto second = run_mempoold({"--socket", daemon_.socket_path(), "--pool", "other:1x1"});

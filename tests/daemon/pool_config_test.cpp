@@ -57,6 +57,14 @@ TEST(PoolConfig, EveryKeyIsTaken) {
     EXPECT_THAT(pool.access.groups, testing::ElementsAre(0U, 77U));
 }
 
+TEST(PoolConfig, TheBackingIsShmUnlessMemfdIsAskedFor) {
+    EXPECT_EQ(parse_pool("a:1x1", "here").backing, PoolConfig::Backing::kShm);
+    const PoolConfig pool = parse_pool("a:1x1,backing=memfd", "here");
+    EXPECT_EQ(pool.backing, PoolConfig::Backing::kMemfd);
+    EXPECT_EQ(parse_pool(format_pool(pool), "x").backing, PoolConfig::Backing::kMemfd);
+    EXPECT_THAT(fault_of("a:1x1,backing=disk"), HasSubstr("backing: 'disk' is not shm or memfd"));
+}
+
 TEST(PoolConfig, AStarAllowsEverybody) {
     EXPECT_TRUE(parse_pool("a:1x1,allow_users=*", "here").access.everybody);
 }
@@ -107,6 +115,7 @@ TEST(PoolConfig, ContradictionsAreRefused) {
     EXPECT_THAT(fault_of("a:1x10,max_slots=9"), HasSubstr("max_slots (9) is less than slots (10)"));
     EXPECT_THAT(fault_of("a:1x10,low_watermark=11"), HasSubstr("low_watermark (11) is more than"));
     EXPECT_THAT(fault_of("a:1x10,grow_slots=1,grow_factor=2"), HasSubstr("contradict"));
+    EXPECT_THAT(fault_of("a:1x10,mode=0600,backing=memfd"), HasSubstr("leave them away"));
     EXPECT_THAT(fault_of("a:1x10,mode=0600,mode=0600"), HasSubstr("'mode' is given twice"));
     EXPECT_THAT(fault_of("a:1GiBx200000000"), HasSubstr("more than a pool can have"));
 }

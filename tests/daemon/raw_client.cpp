@@ -32,6 +32,12 @@ bool wait_readable(int fd) {
 
 }  // namespace
 
+shm::Request make_resume(const std::string& pool, const PoolClient& client) {
+    shm::Request request = make_request(RequestKind::kResume, pool, client.id());
+    request.values[1] = client.key();
+    return request;
+}
+
 shm::Request make_request(RequestKind kind, const std::string& pool, std::uint64_t value) {
     shm::Request request;
     request.kind = kind;
@@ -108,6 +114,7 @@ PoolClient::PoolClient(const std::string& socket_path, const std::string& pool)
                                  (reply ? std::string(shm::text_of(reply->text)) : "closed"));
     }
     id_ = shm::ClientId{static_cast<std::uint32_t>(reply->values[0])};
+    key_ = reply->values[1];
     shm::Header header{};
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0 ||

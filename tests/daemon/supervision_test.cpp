@@ -179,7 +179,7 @@ TEST_F(SupervisionTest, AClientResumesAfterARestart) {
     daemon_.kill9();
     daemon_.restart();
     RawClient again(daemon_.socket_path());
-    const auto reply = again.ask(make_request(RequestKind::kResume, pool_, witness_->id()));
+    const auto reply = again.ask(make_resume(pool_, *witness_));
     ASSERT_TRUE(reply);
     EXPECT_EQ(reply->error, 0);
     shm::UniqueFd fd;
@@ -193,7 +193,7 @@ TEST_F(SupervisionTest, AClientResumesAfterARestart) {
 TEST_F(SupervisionTest, AResumeTakesTheFormerConnectionsPlace) {
     witness_->get(3);
     RawClient again(daemon_.socket_path());
-    const auto reply = again.ask(make_request(RequestKind::kResume, pool_, witness_->id()));
+    const auto reply = again.ask(make_resume(pool_, *witness_));
     ASSERT_TRUE(reply);
     EXPECT_EQ(reply->error, 0);
     EXPECT_TRUE(witness_->connection().is_closed());

@@ -40,10 +40,12 @@ main_pid() {
 }
 restarted() { systemctl --quiet is-active mempoold.service && [ "$(main_pid)" != "$1" ]; }
 
-# start_holder: a client of frames as nobody that holds ten slots; its pid in $holder, output in $output.
+# start_holder [POOL [work]]: a client of frames or POOL as nobody that holds ten slots, and gets and returns others
+# if it is to work; its pid in $holder, output in $output.
 start_holder() {
     output=$(mktemp -p "$work")
-    setpriv --reuid=nobody --regid=nogroup --clear-groups /opt/mempool-test/systemd_holder frames >"$output" 2>&1 &
+    setpriv --reuid=nobody --regid=nogroup --clear-groups /opt/mempool-test/systemd_holder "${@:-frames}" \
+        >"$output" 2>&1 &
     holder=$!
     until_true grep -qx ready "$output"
 }
@@ -58,11 +60,19 @@ slot_size = 4KiB
 slots = 64
 allow_users = root,nobody
 CONF
+cat >"$config/pools.d/sealed.conf" <<'CONF'
+slot_size = 4KiB
+slots = 64
+max_slots = 256
+allow_users = root,nobody
+backing = memfd
+CONF
 systemctl daemon-reload
 # verify only prints what it finds; --man=no: man may not be installed.
 findings=$(systemd-analyze verify --man=no mempoold.service mempoold.socket 2>&1 | grep mempoold || true)
 [ -z "$findings" ] || failed "systemd-analyze verify: $findings"
-systemd-analyze security --no-pager --threshold=15 mempoold.service | tail -n 1
+# In tenths: less than 1.0.
+systemd-analyze security --no-pager --threshold=10 mempoold.service | tail -n 1
 
 step 'the first client starts the daemon'
 systemctl start mempoold.socket
@@ -111,6 +121,100 @@ until_true grep -qx ok "$output"
 until_true is held 0
 kill -USR1 "$holder"
 wait "$holder"
+
+step 'memfd: SIGKILL and restart keep the pool, its segments and who holds what'
+mempoolctl grow sealed 32
+start_holder sealed
+sealed=$(field uuid sealed)
+[ ! -e /dev/shm/mempool.sealed ]
+[ "$(mempoolctl segments sealed --json | jq -r '.segments[1].object')" = memfd:mempool.sealed.1 ]
+before=$(main_pid)
+kill -KILL "$before"
+until_true restarted "$before"
+[ "$(field uuid sealed)" = "$sealed" ]
+[ "$(field held sealed)" = 10 ]
+[ "$(field segments sealed)" = 2 ]
+systemctl restart mempoold.service
+[ "$(field uuid sealed)" = "$sealed" ]
+[ "$(field held sealed)" = 10 ]
+mempoolctl grow sealed 32
+systemctl restart mempoold.service
+[ "$(field slots sealed)" = 128 ]
+kill -USR1 "$holder"
+until_true grep -qx ok "$output"
+[ "$(field held sealed)" = 0 ]
+mempoolctl audit sealed
+kill -USR1 "$holder"
+wait "$holder"
+start_holder sealed
+[ "$(field held sealed)" = 10 ]
+kill -KILL "$holder"
+held_of_sealed() { [ "$(field held sealed)" = "$1" ]; }
+until_true held_of_sealed 0
+
+step 'memfd: stop and start make it anew, and who is attached goes on'
+start_holder sealed
+systemctl stop mempoold.socket mempoold.service
+systemctl start mempoold.service
+[ "$(field uuid sealed)" != "$sealed" ]
+[ "$(field held sealed)" = 0 ]
+kill -USR1 "$holder"
+until_true grep -qx ok "$output"
+kill -USR1 "$holder"
+wait "$holder"
+
+# prove_work: the working holder still has what it held, and has done more rounds since the last proof.
+prove_work() {
+    local before
+    before=$(wc -l <"$output")
+    kill -USR1 "$holder"
+    until_true proofs_exceed "$before"
+}
+proofs_exceed() { [ "$(wc -l <"$output")" -gt "$1" ] && tail -n 1 "$output" | grep -q '^ok'; }
+
+step 'restart, and stop and start, under clients that hold, get and put all along'
+start_holder frames work
+worker=$holder worker_output=$output
+for how in restart stop_start kill restart_at_once; do
+    holder=$worker output=$worker_output
+    prove_work
+    rounds=$(tail -n 1 "$output")
+    case $how in
+    restart) systemctl restart mempoold.service ;;
+    # With the socket too: else the client, which may want the daemon at any time, starts it at once.
+    stop_start)
+        systemctl stop mempoold.socket mempoold.service
+        prove_work
+        systemctl start mempoold.socket mempoold.service
+        ;;
+    kill)
+        before=$(main_pid)
+        kill -KILL "$before"
+        until_true restarted "$before"
+        ;;
+    # Who attaches meanwhile waits in the socket's backlog.
+    restart_at_once)
+        systemctl --no-block restart mempoold.service
+        start_holder
+        kill -USR1 "$holder"
+        until_true grep -qx ok "$output"
+        kill -USR1 "$holder"
+        wait "$holder"
+        holder=$worker output=$worker_output
+        ;;
+    esac
+    prove_work
+    [ "$(tail -n 1 "$output")" != "$rounds" ]
+    is uuid "$uuid"
+    is clients 1
+    mempoolctl audit frames >/dev/null
+done
+reclaimed=$(field reclaimed)
+kill -KILL "$worker"
+until_true is clients 0
+until_true is held 0
+until_true at_least reclaimed "$((reclaimed + 10))"
+[ "$(field free)" = "$(field slots)" ]
 
 step 'watchdog: pinged in time, and a stopped daemon is replaced'
 mkdir -p /run/systemd/system/mempoold.service.d

@@ -24,9 +24,10 @@ constexpr std::uint32_t kWireMagic = 0x4b'4e'49'57;
 constexpr std::uint16_t kWireVersion = 1;
 
 enum class RequestKind : std::uint16_t {
-    kAttach = 1,  ///< pool → values[0] client id, fd of segment 0, writable
-    kResume = 2,  ///< pool, values[0] client id, after a restart of the daemon → as kAttach, no fd
-    kSegment = 3,   ///< values[0] number, after kAttach or kInspect → fd of that segment
+    kAttach = 1,   ///< pool → values[0] client id, values[1] pool key, fd of segment 0, writable
+    kResume = 2,   ///< pool, values[0] client id, values[1] pool key, after a restart of the daemon
+                   ///< → as kAttach, no fd. The key tells the pool from another of that name
+    kSegment = 3,  ///< values[0] number, after kAttach or kInspect → fd of that segment
     kWantMore = 4,  ///< one-way, after kAttach: the depot is empty, grow if the pool may
     kBye = 5,       ///< one-way, after kAttach: this client is done, its record says LEAVING
     kInspect = 6,   ///< pool → fd of segment 0, read-only

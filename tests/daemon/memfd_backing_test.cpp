@@ -1,0 +1,186 @@
+// Pools of memfds: sealed, without a name, handed from daemon to daemon by the service manager.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <memory>
+#include <string>
+#include <system_error>
+
+#include "daemon/pool_start.hpp"
+#include "fake_manager.hpp"
+#include "mempool/shm/audit.hpp"
+#include "support/pool_objects.hpp"
+
+namespace mempoold {
+namespace {
+
+namespace shm = mempool::shm;
+using mempool_test::objects_of;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr std::uint64_t kNow = 1'700'000'000;
+
+class MemfdBackingTest : public testing::Test {
+protected:
+    PoolConfig config(const std::string& keys = ",backing=memfd") const {
+        return parse_pool(name_ + ":100x50,max_slots=1000" + keys, "test");
+    }
+    std::string first() const { return "mempool." + name_; }
+
+    const std::string name_ = mempool_test::unique_pool("memfd");
+};
+
+TEST_F(MemfdBackingTest, SegmentsHaveNoNameAndTheirSizeIsSealed) {
+    const auto storage = start_storage(config(), kNow);
+    storage->add_segment(70, kNow);
+    EXPECT_EQ(shm::count_depot(storage->view()), 120U);
+    EXPECT_TRUE(shm::audit(storage->view()).findings.empty());
+    EXPECT_THAT(objects_of(name_), IsEmpty());
+    for (const StoredSegment& segment : storage->segments()) {
+        const int fd = segment.writable.get();
+        struct stat status {};
+        ASSERT_EQ(::fstat(fd, &status), 0);
+        EXPECT_EQ(status.st_mode & 0777U, 0600U);
+        for (const off_t size : {off_t{0}, off_t{4096}, status.st_size + 4096}) {
+            EXPECT_EQ(::ftruncate(fd, size), -1);
+            EXPECT_EQ(errno, EPERM);
+        }
+        EXPECT_EQ(::fallocate(fd, 0, status.st_size, 4096), -1);
+        EXPECT_EQ(::fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1) << "the seals themselves are sealed";
+        EXPECT_EQ(::fcntl(segment.read_only.get(), F_GETFL) & O_ACCMODE, O_RDONLY);
+    }
+}
+
+TEST_F(MemfdBackingTest, TheNextDaemonGetsThePoolFromTheServiceManager) {
+    FakeManager manager;
+    FdStore store;
+    auto storage = start_storage(config(), kNow, &store);
+    storage->add_segment(70, kNow);
+    storage->view().live().daemon_starts.store(1);
+    const std::uint64_t key = storage->key();
+    storage.reset();
+    EXPECT_THAT(manager.names(), ElementsAre(first(), first() + ".1"));
+
+    auto passed = manager.passed();
+    store = FdStore(passed);
+    EXPECT_THAT(passed, IsEmpty());
+    storage = start_storage(config(), kNow, &store);
+    EXPECT_EQ(storage->key(), key);
+    EXPECT_EQ(storage->slots(), 120U);
+    storage->add_segment(30, kNow);
+    EXPECT_EQ(manager.names().size(), 3U);
+    storage->remove_objects();
+    EXPECT_THAT(manager.names(), IsEmpty());
+}
+
+TEST_F(MemfdBackingTest, WhatAGrowthThatWasCutOffLeftIsForgotten) {
+    FakeManager manager;
+    FdStore store;
+    auto storage = start_storage(config(), kNow, &store);
+    storage->add_segment(70, kNow);
+    storage->view().live().daemon_starts.store(1);
+    storage->view().live().segment_count.store(1);  // killed before the announcement
+    storage.reset();
+    auto passed = manager.passed();
+    store = FdStore(passed);
+    storage = start_storage(config(), kNow, &store);
+    EXPECT_EQ(storage->slots(), 50U);
+    EXPECT_THAT(manager.names(), ElementsAre(first()));
+}
+
+TEST_F(MemfdBackingTest, AMissingSegmentMakesAnEmptyPoolTakeThePlace) {
+    FakeManager manager;
+    FdStore store;
+    auto storage = start_storage(config(), kNow, &store);
+    storage->add_segment(70, kNow);
+    storage->view().live().daemon_starts.store(1);
+    const std::uint64_t key = storage->key();
+    storage.reset();
+    store.forget(name_, 1);
+    auto passed = manager.passed();
+    store = FdStore(passed);
+    storage = start_storage(config(), kNow, &store);
+    EXPECT_NE(storage->key(), key);
+    EXPECT_EQ(storage->slots(), 50U);
+    EXPECT_THAT(manager.names(), ElementsAre(first()));
+}
+
+TEST_F(MemfdBackingTest, WhatIsNotSealedIsNotServed) {
+    FakeManager manager;
+    FdStore store;
+    start_storage(config(",backing=shm"), kNow)->view().live().daemon_starts.store(1);
+    FdStore::Descriptors passed;
+    passed.emplace_back(first(),
+                        UniqueFd{::open(("/dev/shm/" + first()).c_str(), O_RDWR | O_CLOEXEC)});
+    mempool_test::remove_pool(name_);
+    store = FdStore(passed);
+    const auto backing = make_backing(config(), &store);
+    try {
+        Storage::reattach(config(), backing);
+        FAIL() << "served";
+    } catch (const Unusable& e) {
+        EXPECT_THAT(e.what(), HasSubstr("no sealed memfd"));
+    }
+}
+
+TEST_F(MemfdBackingTest, APoolThatIsNoLongerConfiguredIsLetGo) {
+    FakeManager manager;
+    FdStore store;
+    start_storage(config(), kNow, &store);
+    auto passed = manager.passed();
+    passed.emplace_back("control", UniqueFd{});
+    passed.emplace_back("mempool.not/a.pool", UniqueFd{::dup(0)});
+    store = FdStore(passed);
+    ASSERT_EQ(passed.size(), 1U) << "what is no segment is left to others";
+    EXPECT_EQ(passed.front().first, "mempool.not/a.pool");
+    EXPECT_THAT(store.left(), ElementsAre(name_));
+    store.drop(name_);
+    EXPECT_THAT(store.left(), IsEmpty());
+    EXPECT_THAT(manager.names(), IsEmpty());
+}
+
+TEST_F(MemfdBackingTest, ANamedPoolOfThatNameIsSetAside) {
+    start_storage(config(",backing=shm"), kNow);
+    const auto storage = start_storage(config(), kNow);
+    EXPECT_EQ(storage->slots(), 50U);
+    ASSERT_EQ(objects_of(name_).size(), 1U);
+    EXPECT_THAT(objects_of(name_).front(), HasSubstr(".aside-"));
+}
+
+TEST_F(MemfdBackingTest, ANamedPoolThatAnotherDaemonServesIsLeftAlone) {
+    const auto other = start_storage(config(",backing=shm"), kNow);
+    try {
+        start_storage(config(), kNow);
+        FAIL() << "two pools of one name";
+    } catch (const std::system_error& e) {
+        EXPECT_EQ(e.code(), std::errc::device_or_resource_busy);
+    }
+    EXPECT_THAT(objects_of(name_), ElementsAre(first()));
+}
+
+TEST_F(MemfdBackingTest, MoreThanThereIsMemoryIsRefusedAtOnce) {
+    try {
+        start_storage(parse_pool(name_ + ":1GiBx50000,backing=memfd", "test"), kNow);
+        FAIL() << "50 TiB of memory";
+    } catch (const std::system_error& e) {
+        EXPECT_EQ(e.code(), std::errc::no_space_on_device);
+        EXPECT_THAT(e.what(), HasSubstr("of memory"));
+    }
+}
+
+TEST(FdStore, AManagerThatCannotBeReachedIsAnError) {
+    ::setenv("NOTIFY_SOCKET", "/no/such/place", 1);
+    FdStore store;
+    EXPECT_THROW(store.keep("pool", 0, 0), std::system_error);
+    ::unsetenv("NOTIFY_SOCKET");
+    store.keep("pool", 0, 0);  // nobody keeps anything
+}
+
+}  // namespace
+}  // namespace mempoold
