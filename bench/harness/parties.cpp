@@ -12,6 +12,7 @@
 #include <exception>
 #include <new>
 #include <stdexcept>
+#include <utility>
 #include <system_error>
 #include <thread>
 
@@ -89,7 +90,7 @@ std::vector<double> run_processes(int count, const Work& work) {
         }
         children.push_back(child);
     }
-    if (!wait_for(children)) {
+    if (!wait_for(std::move(children))) {
         throw std::runtime_error("a measuring process failed");
     }
     std::vector<double> results(shared->results, shared->results + count);

@@ -1,4 +1,5 @@
 // get_for(): in time, too late, woken by a put, by another thread, by growth.
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -137,6 +138,87 @@ TEST(GetFor, ThreadsThatShareTheHomeLaneWaitToo) {
         waiter.join();
     }
     EXPECT_EQ(served.pool.pool().live().waiters.load(), 0U);
+}
+
+TEST(GetFor, WaiterIsServedBesideOneThatNeverStops) {
+    const Served served(tight(1));
+    Client client = served.attach();
+    std::atomic<bool> over{false};
+    std::thread greedy([&] {
+        while (!over) {
+            const Slot slot = client.get();  // returned at once, and wanted again
+        }
+    });
+    for (int k = 0; k < 20; ++k) {
+        EXPECT_TRUE(client.get_for(seconds{30}));
+    }
+    over = true;
+    greedy.join();
+}
+
+TEST(GetUntil, EndsAtItsDeadline) {
+    const Served served(tight(1));
+    Client client = served.attach();
+    const auto now = std::chrono::steady_clock::now();
+    Slot only = client.get_until(now);  // there is one: no matter when
+    EXPECT_TRUE(only);
+    std::error_code error;
+    EXPECT_FALSE(client.get_until(now + milliseconds{5}, error));
+    EXPECT_EQ(error, Errc::kTimedOut);
+    EXPECT_GE(std::chrono::steady_clock::now(), now + milliseconds{5});
+    EXPECT_FALSE(client.get_until(std::chrono::steady_clock::time_point::min(), error));
+    EXPECT_EQ(error, Errc::kTimedOut);
+}
+
+TEST(Close, EndsAllWaitsAndRefusesWhatComesAfter) {
+    const Served served({.slots = 8, .magazine_capacity = 2});
+    Client client = served.attach();
+    std::vector<Slot> all = get_all(client);
+    ASSERT_EQ(all.size(), 8U);
+    std::vector<std::thread> waiters;
+    waiters.reserve(3);
+    for (int k = 0; k < 3; ++k) {
+        waiters.emplace_back([&] {
+            std::error_code error;
+            EXPECT_FALSE(client.get_for(nanoseconds::max(), error));
+            EXPECT_EQ(error, Errc::kClosed);
+        });
+    }
+    while (served.pool.pool().live().waiters.load() != 3) {
+        std::this_thread::yield();
+    }
+    client.close();
+    for (std::thread& waiter : waiters) {
+        waiter.join();
+    }
+    EXPECT_FALSE(client.put(std::move(all.back())));  // no error: what is out can be returned
+    all.pop_back();
+    std::error_code error;
+    EXPECT_FALSE(client.get(error));
+    EXPECT_EQ(error, Errc::kClosed);
+    EXPECT_FALSE(client.get_for(seconds{1}, error));
+    EXPECT_EQ(error, Errc::kClosed);
+    std::vector<Slot> more(2);
+    EXPECT_EQ(client.get_bulk(more), 0U);
+    const mempool::Handle handle = all.back().handle();
+    EXPECT_FALSE(client.adopt(handle, error));
+    EXPECT_EQ(error, Errc::kClosed);
+    const std::size_t rest = all.size();
+    EXPECT_EQ(client.put_bulk(all), rest);
+    client.close();  // once more does nothing
+    EXPECT_EQ(served.pool.free_slots(), 8U);
+}
+
+TEST(Close, LeavesOtherClientsOfThePoolAlone) {
+    const Served served(tight(1));
+    Client client = served.attach();
+    Client other = served.attach();
+    Slot only = other.get();
+    std::thread waiter([&] { EXPECT_TRUE(other.get_for(nanoseconds::max())); });
+    wait_for_waiter(served.pool);
+    client.close();  // wakes it for nothing: it sleeps again
+    only.reset();
+    waiter.join();
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "mempool/shm/waiting.hpp"
+
 namespace mempool::test {
 
 namespace {
@@ -106,6 +108,10 @@ void other_detached_one(World& w) {
     w.victim_holds = {w.other_holds.back()};
     w.other_holds.pop_back();
 }
+void holds_six(World& w) {
+    w.open_both();
+    take(w, 6, 2);
+}
 void without_lane(World& w) {
     w.test.attach(kVictim);
     w.other.emplace(w.test.open(LaneId{3}, kOther));
@@ -114,6 +120,33 @@ void lane_claimed(World& w) {
     without_lane(w);
     (void)try_claim_lane(w.pool(), LaneId{2}, kVictim);
     w.victim.emplace(w.pool(), LaneId{2}, kVictim);
+}
+
+// Nothing is left but what the other's idle lane has: the victim of the test is the thief.
+void other_has_all_that_is_free(World& w) {
+    w.open_both();
+    take(w, 4, 8);
+    for (int k = 0; k < 3; ++k) {
+        (void)w.other->put(w.other_holds.back(), w.test.limit());
+        w.other_holds.pop_back();
+    }
+}
+// The other has stolen one of the victim's two magazines.
+void stolen_from(World& w) {
+    w.open_both();
+    take(w, 4, 8);
+    give_back(w, 3);
+    Taken t;
+    if (w.other->get(w.test.limit(), t) == GetResult::kOk) {
+        w.other_holds.push_back(t);
+    }
+}
+// As stolen_from(), and the other took the second magazine too.
+void robbed_of_both(World& w) {
+    stolen_from(w);
+    for (const Taken& t : get_all(*w.other, w.test.limit())) {
+        w.other_holds.push_back(t);
+    }
 }
 
 int adopt_from_other(World& w) {
@@ -131,10 +164,10 @@ int put_private(World& w) {
 }
 int get_common(World& w) {
     shm::Held t;
-    return w.victim->try_get(w.test.limit(), t) ? 0 : 2;
+    return w.victim->try_get(w.test.limit(), t) ? 0 : get_one(w);  // a thief may have been there
 }
 int put_common(World& w) {
-    return w.victim->try_put_private(w.victim->held(w.victim_holds.back())) ? 0 : 2;
+    return w.victim->try_put_private(w.victim->held(w.victim_holds.back())) ? 0 : put_private(w);
 }
 int put_twice(World& w) {
     (void)w.victim->put(w.victim_holds.back(), w.test.limit());
@@ -149,6 +182,43 @@ int close_lane(World& w) {
     w.victim->close();
     free_lane(w.pool(), LaneId{2});
     return 0;
+}
+int get_five(World& w) {
+    std::uint32_t got = 0;
+    return w.victim->get_bulk(
+               w.test.limit(), 5, [](shm::Held) {}, got) == GetResult::kOk
+               ? 0
+               : 2;
+}
+int put_five(World& w) {
+    std::size_t next = 0;
+    const std::uint32_t put = w.victim->put_bulk<shm::Held>([&](shm::Held& held) {
+        if (next == 5) {
+            return false;
+        }
+        held = w.victim->held(w.victim_holds[next++]);
+        return true;
+    });
+    return put == 5 ? 0 : 2;
+}
+int put_five_by_handle(World& w) {
+    std::size_t next = 0;
+    const std::uint32_t put = w.victim->put_bulk<Taken>([&](Taken& t) {
+        if (next == 5) {
+            return false;
+        }
+        t = w.victim_holds[next++];
+        return true;
+    });
+    return put == 5 ? 0 : 2;
+}
+int wait_in_vain(World& w) {
+    Taken t;
+    const auto look = [&](shm::Turn turn) { return w.victim->get(w.test.limit(), t, turn); };
+    const GetResult result =
+        shm::wait(w.pool(), w.victim->record(), shm::MonotonicClock::time_point::min(), look,
+                  {.patience = std::chrono::hours{1}});  // or it promises itself what others want
+    return result == GetResult::kOk ? 0 : kNothingLeft;
 }
 int share(World& w) {
     w.victim->share();
@@ -174,6 +244,17 @@ const std::vector<Scenario>& scenarios() {
         {"PutThatFindsNoneEmpty", kNoneEmpty, both_full_none_empty, put_one, true},
         {"PutThatShares", kSmall, waited_for, put_one, true},
         {"Share", kSmall, some_cached, share, true},
+        {"Steal", kSmall, other_has_all_that_is_free, get_one, true},
+        {"GetAfterATheft", kSmall, stolen_from, get_one, true},
+        {"PutAfterATheft", kSmall, stolen_from, put_private, true},
+        {"GetAfterTheftOfBoth", kSmall, robbed_of_both, get_one, true},
+        {"PutAfterTheftOfBoth", kSmall, robbed_of_both, put_one, true},
+        {"CloseAfterATheft", kSmall, stolen_from, close_lane, true},
+        {"GetBulk", kSmall, some_cached, get_five, true},
+        {"PutBulk", kSmall, holds_six, put_five, true},
+        {"PutBulkByHandle", kSmall, holds_six, put_five_by_handle, true},
+        {"Wait", kSmall, depot_empty, wait_in_vain},
+        {"WaitAndSteal", kSmall, other_has_all_that_is_free, wait_in_vain, true},
         {"Adopt", kSmall, other_holds_two, adopt_from_other},
         {"AdoptDetached", kSmall, other_detached_one, adopt_detached},
         {"Detach", kSmall, some_cached, detach_one},
@@ -197,6 +278,12 @@ std::string fault_after_death(World& world) {
     if (again.slots + again.magazines + again.lanes + again.hints != 0) {
         return "a second reclaim found more";
     }
+    // Between its step and the lane's a waiter is counted once too often; the daemon's tick mends
+    // that.
+    if (world.pool().live().waiters.load() > 1) {
+        return "a dead waiter is still counted";
+    }
+    world.test.pool().live().waiters.store(0);
     // The other goes on as if nothing had happened: returns what it holds, and leaves.
     for (const Taken& t : world.other_holds) {
         const shm::SlotWord word{world.pool().word(t.index).load()};

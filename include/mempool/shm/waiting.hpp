@@ -16,7 +16,7 @@
 // What a death costs: a putter killed before its wake, or a waiter killed or stopped behind one,
 // takes that wake along. The others wake by themselves after a slice, or at the reclaim.
 //
-// Fairness: the kernel wakes in the order of falling asleep. One who has waited for `kPatience`
+// Fairness: the kernel wakes in the order of falling asleep. One who has waited for `patience`
 // promises itself the next slots for a moment, each time it finds none: others leave what is in
 // the depot to it and its like. A moment, so that a waiter that was stopped binds nobody.
 #pragma once
@@ -41,10 +41,11 @@ struct WaitSlices {
     std::chrono::nanoseconds usual = std::chrono::milliseconds{100};   ///< bounds a death's cost
     std::chrono::nanoseconds unfenced = std::chrono::milliseconds{2};  ///< membarrier is refused
     std::chrono::nanoseconds busy = std::chrono::microseconds{50};     ///< after kBusy
+    /// After so long a waiter's turn comes before that of others.
+    std::chrono::nanoseconds patience = std::chrono::milliseconds{1};
 };
 
-/// After so long a waiter's turn comes before that of others.
-constexpr std::chrono::nanoseconds kPatience = std::chrono::milliseconds{1};
+/// How long a promise binds the others.
 constexpr std::uint64_t kPromiseNs = kLongestPromiseNs / 2;
 
 /// One who waits, from its construction to its end. In its lane for the daemon, which subtracts
@@ -79,7 +80,7 @@ GetResult wait(const Pool& pool, LaneRecord& lane, MonotonicClock::time_point de
     const MonotonicClock::time_point begun = MonotonicClock::now();
     for (;;) {
         const std::uint32_t seen = live.wake_sequence.load(std::memory_order_acquire);  // W4
-        const bool patient = MonotonicClock::now() - begun >= kPatience;
+        const bool patient = MonotonicClock::now() - begun >= slices.patience;
         if (patient) {
             live.promised_until.store(monotonic_ns() + kPromiseNs, std::memory_order_relaxed);
         }
@@ -95,7 +96,7 @@ GetResult wait(const Pool& pool, LaneRecord& lane, MonotonicClock::time_point de
                                                : reaches_all              ? slices.usual
                                                                           : slices.unfenced;
         futex_wait(live.wake_sequence, seen,  // W5
-                   std::min({left, slice, patient ? slice : kPatience}));
+                   std::min({left, slice, patient ? slice : slices.patience}));
     }
 }
 

@@ -1,0 +1,121 @@
+// Waiting: no wake is lost, however puts, steals and falling asleep interleave.
+#include "mempool/shm/waiting.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "shm/test_pool.hpp"
+
+namespace mempool::shm {
+namespace {
+
+using test::TestPool;
+
+// Nobody looks again by himself: who misses a wake sleeps for ever.
+constexpr WaitSlices kOnlyWakes{.usual = std::chrono::hours{1},
+                                .unfenced = std::chrono::milliseconds{2},
+                                .busy = std::chrono::microseconds{50},
+                                .patience = std::chrono::hours{1}};
+
+// Each of `threads` gets a slot, waiting if there is none, and returns it, `rounds` times.
+void trade(std::uint32_t slots, std::uint32_t capacity, std::uint32_t threads, int rounds) {
+    TestPool test({.slots = slots, .capacity = capacity, .client_count = threads + 2});
+    std::atomic<int> holders{0};
+    const auto work = [&](std::uint32_t id) {
+        Lane lane(test.pool(), LaneId{id}, ClientId{id});
+        ASSERT_TRUE(lane.open());
+        for (int k = 0; k < rounds; ++k) {
+            Held held;
+            if (!lane.try_get(test.limit(), held)) {
+                Taken t;
+                const GetResult result = wait(
+                    test.pool(), lane.record(), MonotonicClock::time_point::max(),
+                    [&](Turn turn) { return lane.get(test.limit(), t, turn); }, kOnlyWakes);
+                ASSERT_EQ(result, GetResult::kOk);
+                held = lane.held(t);
+                if (lane.is_waited_for()) {
+                    lane.share();
+                }
+            }
+            ASSERT_LE(holders.fetch_add(1), static_cast<int>(slots) - 1);
+            if (k % 16 == 0) {
+                std::this_thread::yield();
+            }
+            holders.fetch_sub(1);
+            if (!lane.try_put_private(held)) {
+                ASSERT_EQ(lane.put_private(held.taken()), PutResult::kOk);
+            } else if (lane.is_waited_for()) {
+                lane.share();
+            }
+        }
+        lane.close();
+    };
+    std::vector<std::thread> workers;
+    for (std::uint32_t id = 1; id <= threads; ++id) {
+        test.attach(ClientId{id});
+        ASSERT_TRUE(try_claim_lane(test.pool(), LaneId{id}, ClientId{id}));
+    }
+    for (std::uint32_t id = 1; id <= threads; ++id) {
+        workers.emplace_back(work, id);
+    }
+    for (std::thread& worker : workers) {
+        worker.join();
+    }
+    EXPECT_EQ(test.pool().live().waiters.load(), 0U);
+    for (std::uint32_t id = 1; id <= threads; ++id) {
+        free_lane(test.pool(), LaneId{id});
+        test.pool().client(ClientId{id}).state.store(ClientState::kFree);
+    }
+    EXPECT_EQ(test::fault_at_rest(test, 0), "");
+}
+
+TEST(Waiting, NoWakeIsLostOverOneSlot) { trade(1, 1, 4, 4000); }
+
+TEST(Waiting, NoWakeIsLostOverFewSlotsInLargerMagazines) { trade(3, 2, 6, 3000); }
+
+TEST(Waiting, DeadWaiterIsSubtractedByItsReclaim) {
+    TestPool test;
+    Lane lane = test.open(LaneId{1}, ClientId{1});
+    // As SIGKILL leaves it: counted, and nobody to take it back.
+    test.pool().live().waiters.fetch_add(2);
+    lane.record().waiting.fetch_add(2);
+    test.bury(ClientId{1});
+    EXPECT_EQ(test.pool().live().waiters.load(), 0U);
+    EXPECT_EQ(lane.record().waiting.load(), 0U);
+}
+
+TEST(Waiting, PromiseBindsThoseWhoseTurnItIsNotAndNobodyElse) {
+    TestPool test;
+    Lane lane = test.open(LaneId{1}, ClientId{1});
+    Taken t;
+    Live& live = test.pool().live();
+    live.promised_until.store(monotonic_ns() + kLongestPromiseNs);
+    EXPECT_EQ(lane.get(test.limit(), t), GetResult::kOk);  // nobody waits
+    lane.close();
+    ASSERT_TRUE(lane.open());
+    live.waiters.store(1);
+    live.promised_until.store(~std::uint64_t{0});  // foreign bytes
+    Lane other = test.open(LaneId{2}, ClientId{2});
+    EXPECT_EQ(other.get(test.limit(), t), GetResult::kOk);
+    live.promised_until.store(0);  // past
+    Lane third = test.open(LaneId{3}, ClientId{3});
+    EXPECT_EQ(third.get(test.limit(), t), GetResult::kOk);
+    GetResult usual = GetResult::kOk;
+    for (int k = 0; k < 1000 && usual == GetResult::kOk; ++k) {  // until it was not preempted
+        third.close();
+        ASSERT_TRUE(third.open());
+        live.promised_until.store(monotonic_ns() + kLongestPromiseNs);
+        usual = third.get(test.limit(), t);
+    }
+    EXPECT_EQ(usual, GetResult::kExhausted);
+    live.promised_until.store(monotonic_ns() + kLongestPromiseNs);
+    EXPECT_EQ(third.get(test.limit(), t, Turn::kPatient), GetResult::kOk);
+}
+
+}  // namespace
+}  // namespace mempool::shm
