@@ -134,12 +134,18 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
     std::size_t filled = 0;
     if (ThreadLane* mine = cached_lane(serial()); mine != nullptr) {
         const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
-        const std::uint32_t flags = options();
-        const auto fill = [&](shm::Held held) { slots[filled++].fill(this, {held, flags, true}); };
+        // Copies, for the loop that calls it.
+        Slot* next = slots.data();
+        const auto fill = [&next, core = static_cast<ClientCore*>(this), first = hot.slots,
+                           stride = hot.stride, flags = options()](shm::Held held) {
+            next->fill(core, held, first + std::uint64_t{raw(held.index)} * stride, flags);
+            ++next;
+        };
         const auto wanted =
             static_cast<std::uint32_t>(std::min<std::size_t>(slots.size(), shm::kMaxIndices));
         std::uint32_t got = 0;
         const shm::GetResult result = mine->lane.get_bulk(limit, wanted, fill, got);
+        filled = got;
         if (result == shm::GetResult::kExhausted || result == shm::GetResult::kBusy) {
             ask_for_growth();
             return filled;
@@ -263,19 +269,21 @@ std::size_t ClientImpl::put_run(std::span<Slot> slots, std::size_t& next) noexce
     if (mine == nullptr) {
         return 0;
     }
-    return mine->lane.put_bulk<shm::Held>([&](shm::Held& held) {
-        if (next == slots.size()) {
-            return false;
-        }
-        Slot& slot = slots[next];
-        if (slot.data_ == nullptr || slot.core_ != this || slot.flags_ != 0) [[unlikely]] {
-            return false;
-        }
-        held = slot.held();
-        slot.data_ = nullptr;
-        ++next;
-        return true;
-    });
+    Slot* slot = slots.data() + next;
+    Slot* const end = slots.data() + slots.size();
+    const std::uint32_t accepted =
+        mine->lane.put_bulk<shm::Held>([&slot, end, core = this](shm::Held& held) {
+            if (slot == end || slot->data_ == nullptr || slot->core_ != core || slot->flags_ != 0)
+                [[unlikely]] {
+                return false;
+            }
+            held = slot->held();
+            slot->data_ = nullptr;
+            ++slot;
+            return true;
+        });
+    next = static_cast<std::size_t>(slot - slots.data());
+    return accepted;
 }
 
 // In one run go the handles of slots that need no cleaning and no segment mapped.

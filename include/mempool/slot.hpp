@@ -104,12 +104,13 @@ private:
     [[nodiscard]] shm::Held held() const noexcept { return {word_, shm::SlotIndex{index_}}; }
 
     // As the constructor, for a Slot that is empty.
-    void fill(detail::ClientCore* core, const detail::Got& got) noexcept {
+    void fill(detail::ClientCore* core, shm::Held held, std::byte* data,
+              std::uint32_t flags) noexcept {
         core_ = core;
-        word_ = got.held.word;
-        data_ = core->data_of(got.held.index);
-        index_ = raw(got.held.index);
-        flags_ = got.flags;
+        word_ = held.word;
+        data_ = data;
+        index_ = raw(held.index);
+        flags_ = flags;
     }
 
     // In whole words as they are stored and loaded, or a load waits for two stores. The two

@@ -83,7 +83,7 @@ TEST(Growth, ReachesTheLastSegmentThereCanBe) {
 TEST(Growth, CutOffBeforeTheAnnouncementLeavesNothingBehind) {  // I6
     TestPool test({.slots = 10, .max_slots = 300});
     const Pool& pool = test.pool();
-    // A growth by 100 that wrote all it had to, and died before S1.
+    // A growth by 100 that wrote all it had to, and died before N1.
     const std::uint32_t count = pool.segment_count();
     const std::vector<std::byte> rings(pool.base() + pool.geometry().full_ring_offset,
                                        pool.base() + pool.geometry().words_offset);
@@ -115,7 +115,7 @@ TEST(Growth, AnnouncedWithoutHintsIsMendedByRehint) {
     const Pool& pool = test.pool();
     const auto tail = pool.live().full.tail.load();
     test.grow(20);
-    // Died right after S1: no hint was pushed.
+    // Died right after N1: no hint was pushed.
     for (std::uint64_t t = tail; t < pool.live().full.tail.load(); ++t) {
         pool.full_cells()[t % pool.geometry().ring_capacity].store(0);
     }

@@ -102,11 +102,11 @@ inline void mark_ready(const Pool& pool) noexcept {
 /// Fills the magazines and words of segment `number` and announces it. All it touches has storage,
 /// and the segment's own object is in place, so that whoever sees the announcement can map it.
 ///
-/// Linearizes: S1.
-/// Pairs:  S1 release -> acquire in Pool::segment_count().
+/// Linearizes: N1.
+/// Pairs:  N1 release -> acquire in Pool::segment_count().
 /// ABA:    the count only grows.
-/// Crash:  before S1 nobody looks at what was written, and the next growth writes it again; after
-///         S1 hints are missing, which rehint() mends.
+/// Crash:  before N1 nobody looks at what was written, and the next growth writes it again; after
+///         N1 hints are missing, which rehint() mends.
 inline void announce_segment(const Pool& pool, std::uint32_t number,
                              const SegmentEntry& entry) noexcept {
     const std::uint32_t capacity = pool.magazine_capacity();
@@ -136,7 +136,7 @@ inline void announce_segment(const Pool& pool, std::uint32_t number,
             std::memory_order_relaxed);
     }
     pool.segment(number) = entry;
-    pool.live().segment_count.store(number + 1, std::memory_order_release);  // S1
+    pool.live().segment_count.store(number + 1, std::memory_order_release);  // N1
     Depot depot(pool);
     for (std::uint32_t k = 0; k < entry.magazine_count; ++k) {
         depot.hint(MagazineId{entry.first_magazine + k});

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "mempool/shm/lane_magazines.hpp"
@@ -95,7 +96,9 @@ public:
         MagazineHead& magazine = *loaded_;
         if (try_enter(record)) [[likely]] {
             const std::uint32_t top = magazine.count.load(std::memory_order_relaxed) - 1;
-            if (top < capacity_ && take_item(magazine, top, limit, held)) [[likely]] {
+            if (top < capacity_ &&
+                take_item(view(limit), Pool::items(magazine)[top].load(std::memory_order_relaxed),
+                          held)) [[likely]] {
                 magazine.count.store(top, std::memory_order_release);
                 bump(record.gets);
                 leave_unfenced(record);
@@ -118,7 +121,8 @@ public:
         if (raw(t.index) >= limit) [[unlikely]] {
             return refuse(out_of_reach(t.index));
         }
-        return put_one(t.index, [this, t] { return free_shared(t); });
+        return put_one(
+            t.index, [this, t] { return free_shared(words_[raw(t.index)], t.generation, free_); });
     }
 
     /// Returns a slot that this client got and whose handle no other thread or process was given:
@@ -131,7 +135,9 @@ public:
     ///         others.
     /// Crash:  as put(), with F2 for F1.
     [[nodiscard]] PutResult put_private(Taken t) noexcept {
-        return put_one(t.index, [this, t] { return free_private(held(t)); });
+        return put_one(t.index, [this, t] {
+            return free_private(words_[raw(t.index)], held(t).word, put_step_);
+        });
     }
 
     /// The common case of put_private(): nobody looked at the lane, and there is room in the
@@ -144,7 +150,7 @@ public:
             const std::uint32_t count = magazine.count.load(std::memory_order_relaxed);
             if (count < capacity_) [[likely]] {
                 Pool::items(magazine)[count].store(raw(t.index), std::memory_order_relaxed);
-                if (free_private(t)) [[likely]] {
+                if (free_private(words_[raw(t.index)], t.word, put_step_)) [[likely]] {
                     magazine.count.store(count + 1, std::memory_order_release);
                     bump(record.puts);
                     leave_unfenced(record);
@@ -166,13 +172,23 @@ public:
         std::uint32_t refused = 0;
         bool more = enter();
         while (more) {
+            // Locals: see View.
             const std::uint32_t before = depot_.count(loaded());
-            std::uint32_t count = before;
+            const std::uint32_t capacity = capacity_;
+            const std::uint64_t put_step = put_step_;
+            const std::uint32_t free = free_;
+            std::atomic<std::uint64_t>* const words = words_;
             std::atomic<std::uint32_t>* const items = Pool::items(*loaded_);
+            std::uint32_t count = before;
             S slot;
-            while (count < capacity_ && (more = source(slot))) {
+            while (count < capacity && (more = source(slot))) {
                 items[count].store(raw(slot.index), std::memory_order_relaxed);
-                const bool freed = free_one(slot);
+                bool freed = false;
+                if constexpr (std::is_same_v<S, Held>) {
+                    freed = free_private(words[raw(slot.index)], slot.word, put_step);
+                } else {
+                    freed = free_shared(words[raw(slot.index)], slot.generation, free);
+                }
                 count += freed ? 1U : 0U;
                 refused += freed ? 0U : 1U;
             }
@@ -222,21 +238,36 @@ private:
     /// nanoseconds unless it was preempted there.
     static constexpr int kLooks = 4;
 
-    // C0, C1: the item at `top`; false if it is not one of the magazine's, or not mapped.
-    [[nodiscard, gnu::always_inline]] bool take_item(MagazineHead& magazine, std::uint32_t top,
-                                                     std::uint32_t limit, Held& held) noexcept {
-        const std::uint32_t i = Pool::items(magazine)[top].load(std::memory_order_relaxed);
-        if (i >= limit) [[unlikely]] {
+    // What a get reads of the lane, in locals: the compiler can't know that the stores to shared
+    // memory leave the members as they are.
+    struct View {
+        std::atomic<std::uint64_t>* words;
+        std::atomic<std::uint32_t>* times;
+        std::uint64_t get_step;
+        std::uint32_t free;
+        std::uint32_t limit;
+        std::uint32_t now;
+    };
+    [[nodiscard, gnu::always_inline]] View view(std::uint32_t limit) const noexcept {
+        return {words_, times_, get_step_,
+                free_,  limit,  live_->now.load(std::memory_order_relaxed)};
+    }
+
+    // C0, C1: slot `i`, an item of the loaded magazine; false if its word says otherwise, or it is
+    // not mapped.
+    [[nodiscard, gnu::always_inline]] static bool take_item(const View& view, std::uint32_t i,
+                                                            Held& held) noexcept {
+        if (i >= view.limit) [[unlikely]] {
             return false;
         }
-        std::atomic<std::uint64_t>& word = words_[i];
+        std::atomic<std::uint64_t>& word = view.words[i];
         const std::uint64_t seen = word.load(std::memory_order_acquire);  // C0
-        if (static_cast<std::uint32_t>(seen) != free_) [[unlikely]] {
+        if (static_cast<std::uint32_t>(seen) != view.free) [[unlikely]] {
             return false;
         }
-        held = {SlotWord{seen + get_step_}, SlotIndex{i}};
+        held = {SlotWord{seen + view.get_step}, SlotIndex{i}};
         word.store(held.word.bits, std::memory_order_release);  // C1
-        stamp_time(times_[i], live_->now.load(std::memory_order_relaxed));
+        stamp_time(view.times[i], view.now);
         return true;
     }
 
@@ -245,8 +276,11 @@ private:
                                         std::uint32_t& got, Turn turn) noexcept {
         for (int looks = 0; got < wanted;) {
             std::uint32_t top = depot_.count(loaded());
+            const View seen = view(limit);
+            const std::atomic<std::uint32_t>* const items = Pool::items(*loaded_);
             Held held;
-            while (got < wanted && top != 0 && take_item(*loaded_, top - 1, limit, held)) {
+            while (got < wanted && top != 0 &&
+                   take_item(seen, items[top - 1].load(std::memory_order_relaxed), held)) {
                 --top;
                 ++got;
                 sink(held);
@@ -256,8 +290,7 @@ private:
                 break;
             }
             if (top != 0) {
-                const std::uint32_t i =
-                    Pool::items(*loaded_)[top - 1].load(std::memory_order_relaxed);
+                const std::uint32_t i = items[top - 1].load(std::memory_order_relaxed);
                 if (i >= limit && i < depot_.pool().index_limit()) {
                     return GetResult::kUnmapped;
                 }
@@ -276,36 +309,32 @@ private:
         return GetResult::kOk;
     }
 
-    // F0, F1: FREE(loaded) for a slot that any other may return or adopt at the same time.
-    [[nodiscard]] bool free_shared(Taken t) noexcept {
-        std::atomic<std::uint64_t>& word = words_[raw(t.index)];
+    // F0, F1: FREE in the magazine of `free` for a slot that any other may return or adopt at the
+    // same time.
+    [[nodiscard]] static bool free_shared(std::atomic<std::uint64_t>& word, Generation generation,
+                                          std::uint32_t free) noexcept {
         SlotWord seen{word.load(std::memory_order_relaxed)};  // F0
         do {
             const bool out =
                 seen.state() == SlotState::kHeld || seen.state() == SlotState::kDetached;
-            if (!out || seen.generation() != t.generation) [[unlikely]] {
+            if (!out || seen.generation() != generation) [[unlikely]] {
                 return false;
             }
-        } while (!word.compare_exchange_weak(seen.bits, freed(t),  // F1
+        } while (!word.compare_exchange_weak(seen.bits,
+                                             (std::uint64_t{raw(generation)} << 32U) | free,  // F1
                                              std::memory_order_release, std::memory_order_relaxed));
         return true;
     }
 
     // F0, F2: the same for a slot that nobody else can name.
-    [[nodiscard, gnu::always_inline]] bool free_private(Held t) noexcept {
-        std::atomic<std::uint64_t>& word = words_[raw(t.index)];
-        if (word.load(std::memory_order_relaxed) != t.word.bits) [[unlikely]] {  // F0
+    [[nodiscard, gnu::always_inline]] static bool free_private(std::atomic<std::uint64_t>& word,
+                                                               SlotWord held,
+                                                               std::uint64_t put_step) noexcept {
+        if (word.load(std::memory_order_relaxed) != held.bits) [[unlikely]] {  // F0
             return false;
         }
-        word.store(t.word.bits - put_step_, std::memory_order_release);  // F2
+        word.store(held.bits - put_step, std::memory_order_release);  // F2
         return true;
-    }
-
-    [[nodiscard]] bool free_one(Taken t) noexcept { return free_shared(t); }
-    [[nodiscard]] bool free_one(Held t) noexcept { return free_private(t); }
-
-    [[nodiscard]] std::uint64_t freed(Taken t) const noexcept {
-        return (std::uint64_t{raw(t.generation)} << 32U) | free_;
     }
 
     // Puts a slot on top of the loaded magazine: the item, the word by `free_word`, the count.

@@ -110,7 +110,8 @@ protected:
     /// Begins a busy section, whatever thieves did; false if the lane has no magazines and none are
     /// to be had. To be ended by leave() in either case.
     [[nodiscard]] bool enter() noexcept {
-        return (try_enter(*record_) || recover()) && loaded_id_ != kNoMagazine;
+        return (try_enter(*record_) || recover()) &&
+               (loaded_id_ != kNoMagazine || equip(kNoMagazine, kNoMagazine));
     }
 
     void leave() noexcept {

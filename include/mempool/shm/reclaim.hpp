@@ -130,6 +130,7 @@ inline std::uint32_t rehint(const Pool& pool) {
             ++pushed;
         }
     }
+    depot.wake(std::uint64_t{pushed} * pool.magazine_capacity());
     return pushed;
 }
 

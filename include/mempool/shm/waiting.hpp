@@ -50,7 +50,9 @@ constexpr std::uint64_t kPromiseNs = kLongestPromiseNs / 2;
 
 /// One who waits, from its construction to its end. In its lane for the daemon, which subtracts
 /// the dead, and in the pool for those who put. A lane that threads share counts.
-/// Crash: after either step the daemon corrects the sum; it may be too high, never too low.
+/// Crash: after either step the daemon corrects the sum. It is then too high for a while, which
+///        makes puts slower; one that is stopped between the steps for seconds can be corrected
+///        away, which costs a slice.
 class Registration {
 public:
     Registration(Live& live, LaneRecord& lane) noexcept : live_(live), waiting_(lane.waiting) {
