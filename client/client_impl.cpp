@@ -47,6 +47,7 @@ std::unique_ptr<ClientImpl> ClientImpl::attach(std::string_view pool,
     Connection link(options);
     shm::UniqueFd fd;
     const shm::Reply reply = link.call(make_request(shm::RequestKind::kAttach, pool), &fd);
+    std::unique_ptr<ClientImpl> client;
     try {
         if (!fd) {
             throw Error(EPROTO, std::generic_category(),
@@ -58,13 +59,16 @@ std::unique_ptr<ClientImpl> ClientImpl::attach(std::string_view pool,
             throw Error(EPROTO, std::generic_category(),
                         "mempoold at " + link.path() + " gave a client number out of range");
         }
-        return std::make_unique<ClientImpl>(std::move(link), Mapping(fd.get(), std::move(identity)),
-                                            shm::ClientId{static_cast<std::uint32_t>(id)});
+        client =
+            std::make_unique<ClientImpl>(std::move(link), Mapping(fd.get(), std::move(identity)),
+                                         shm::ClientId{static_cast<std::uint32_t>(id)});
     } catch (...) {
         // Without it the daemon would keep the client's place as long as this process lives.
         link.notify(make_request(shm::RequestKind::kBye, pool));
         throw;
     }
+    client->begin();
+    return client;
 }
 
 // The last step that can throw comes before anything is moved: see the catch in attach().
@@ -76,8 +80,20 @@ ClientImpl::ClientImpl(Connection&& link, Mapping&& mapping, shm::ClientId id)
     hot.stride = pool.geometry().slot_stride;
     slot_size = mapping_.identity().geometry.shape.slot_size;
     mapping_.extend([this](std::uint32_t number) { return fetch_segment(number); });
-    link_.limit_waits(kFetchTimeout);
     hot.limit.store(mapping_.limit(), std::memory_order_release);
+}
+
+// Until the pool was mapped, a daemon that was started again meanwhile took this process for one
+// that is done with it. From here on it sees the mapping; that it still knows the client, it says
+// now: where the connection was lost, the new one begins with a kResume, which must be granted.
+void ClientImpl::begin() {
+    try {
+        link_.call(make_request(shm::RequestKind::kStatus, ""));
+    } catch (...) {
+        link_.notify(make_request(shm::RequestKind::kBye, pool_name()));
+        throw;
+    }
+    link_.limit_waits(kFetchTimeout);
     hot.serial.store(next_serial(), std::memory_order_release);
     Registry::instance().add(*this);
 }

@@ -109,7 +109,9 @@ private:
     template <typename Use>
     Errc with_lane(Use use) noexcept;
     [[nodiscard]] bool still_out(shm::Taken t) const noexcept;
-    void clean(shm::Taken t) noexcept;
+    /// Returns a slot that has a tag or is to be erased.
+    [[nodiscard]] Errc put_clean(shm::Taken t, std::uint32_t limit, bool erase,
+                                 shm::PutResult& result) noexcept;
     [[nodiscard]] Errc error_of(shm::PutResult result, Handle handle) const noexcept;
 
     [[nodiscard]] ThreadLane* equip(shm::LaneId id) noexcept;
@@ -122,6 +124,7 @@ private:
     [[nodiscard]] shm::UniqueFd fetch_segment(std::uint32_t number) noexcept;
     [[nodiscard]] bool at_full_size() const noexcept;
     void ask_for_growth() noexcept;
+    void begin();
     void leave() noexcept;
 
     const shm::ClientId id_;

@@ -169,19 +169,20 @@ bool ClientImpl::still_out(shm::Taken t) const noexcept {
            word.generation() == t.generation;
 }
 
-// Before the put, as long as nobody else may have the slot; only if the handle names it, or a put
-// of a stale handle would wipe what its next holder wrote.
-void ClientImpl::clean(shm::Taken t) noexcept {
-    if (!still_out(t)) {
-        return;
+// First the slot becomes this client's under a generation that nobody else knows, then it is
+// cleaned: whoever stops in between can't wipe what a next holder wrote.
+Errc ClientImpl::put_clean(shm::Taken t, std::uint32_t limit, bool erase,
+                           shm::PutResult& result) noexcept {
+    shm::Taken mine;
+    const Errc no_lane = with_lane([&](shm::Lane& lane) { result = lane.seize(t, limit, mine); });
+    if (no_lane != kNone || result != shm::PutResult::kOk) {
+        return no_lane;
     }
-    std::atomic<std::uint32_t>& tag = mapping_.pool().tag(t.index);
-    if (tag.load(std::memory_order_relaxed) != 0) {
-        tag.store(0, std::memory_order_relaxed);
-    }
-    if (erases()) {
+    mapping_.pool().tag(t.index).store(0, std::memory_order_relaxed);
+    if (erase) {
         std::memset(mapping_.pool().slot(t.index), 0, slot_size);
     }
+    return with_lane([&](shm::Lane& lane) { result = lane.put(mine, limit); });
 }
 
 Errc ClientImpl::put_slowly(shm::Taken t, std::uint32_t flags) noexcept {
@@ -216,14 +217,16 @@ Errc ClientImpl::put_shared_slowly(Handle handle) noexcept {
     do {
         // A put touches the slot's word only, so its segment need not be mapped, but to erase it.
         const std::uint32_t announced = pool.index_limit();
-        if (raw(t.index) < announced) {
-            if (erases() && raw(t.index) >= hot.limit.load(std::memory_order_acquire) &&
-                !map_beyond(raw(t.index))) {
-                return Errc::kSegmentUnavailable;
-            }
-            clean(t);
+        const bool known = raw(t.index) < announced;
+        const bool erase = known && erases();
+        if (erase && raw(t.index) >= hot.limit.load(std::memory_order_acquire) &&
+            !map_beyond(raw(t.index))) {
+            return Errc::kSegmentUnavailable;
         }
-        const Errc no_lane = with_lane([&](shm::Lane& lane) { result = lane.put(t, announced); });
+        const bool tagged = known && pool.tag(t.index).load(std::memory_order_relaxed) != 0;
+        const Errc no_lane =
+            erase || tagged ? put_clean(t, announced, erase, result)
+                            : with_lane([&](shm::Lane& lane) { result = lane.put(t, announced); });
         if (no_lane != kNone) {
             return no_lane;
         }

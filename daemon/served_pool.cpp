@@ -192,11 +192,25 @@ void ServedPool::growth_failed(std::uint32_t slots, const char* why, Clock::time
         name(), storage_->slots(), slots, why, pause.count() / 1000);
 }
 
+namespace {
+constexpr std::chrono::seconds kLongestTick{5};
+}  // namespace
+
 void ServedPool::tick_second() {
     const std::uint64_t now = epoch_now();
     view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
     shm::rehint(view());
     correct_waiters();
+    // Slots are stamped with the time of the last tick. While there was none, or the clock was
+    // set, stamps say nothing about age: let them all grow old anew.
+    const Clock::time_point ticked = Clock::now();
+    const bool regular = last_tick_ && ticked - *last_tick_ < kLongestTick &&
+                         now - last_tick_time_ <= std::uint64_t{kLongestTick.count()};
+    last_tick_ = ticked;
+    last_tick_time_ = now;
+    if (!regular) {
+        next_detached_scan_ = now + config_.detached_ttl_s;
+    }
     if (config_.detached_ttl_s != 0 && now >= next_detached_scan_) {
         next_detached_scan_ = now + std::clamp<std::uint64_t>(config_.detached_ttl_s / 4, 1, 60);
         if (const std::uint64_t freed = free_detached(config_.detached_ttl_s); freed != 0) {

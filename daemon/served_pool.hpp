@@ -80,6 +80,8 @@ private:
 
     std::optional<std::uint32_t> waiters_off_;  // by how much the count was wrong a second ago
     std::uint64_t next_detached_scan_ = 0;
+    std::optional<Clock::time_point> last_tick_;
+    std::uint64_t last_tick_time_ = 0;  // the same, seconds since the epoch
 };
 
 }  // namespace mempoold

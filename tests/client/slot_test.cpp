@@ -149,6 +149,22 @@ TEST(Client, ReleaseForgetsTheSlotAndAPutByHandleReturnsIt) {
     EXPECT_EQ(served.pool.free_slots(), 64U);
 }
 
+// Whoever cleans a slot has it to himself: its handle is stale before the first byte is wiped.
+TEST(Client, PutOfASlotToCleanMakesItsHandleStaleFirst) {
+    const Served served({.slots = 8, .erase_on_put = true});
+    Client client = served.attach();
+    Slot slot = client.get();
+    slot.set_tag(7);
+    const Handle handle = slot.release();
+    EXPECT_FALSE(client.put(handle));
+    const mempool::shm::SlotWord word{
+        served.pool.pool().word(mempool::shm::SlotIndex{handle.index()}).load()};
+    EXPECT_EQ(word.state(), mempool::shm::SlotState::kFree);
+    EXPECT_EQ(raw(word.generation()), handle.generation() + 1);
+    EXPECT_EQ(client.put(handle), mempool::make_error_code(Errc::kStale));
+    EXPECT_EQ(served.pool.free_slots(), 8U);
+}
+
 TEST(Bulk, FillsFromTheFrontAndReturnsAll) {
     const Served served;
     Client client = served.attach();

@@ -148,6 +148,23 @@ TEST(Depot, CountIsBoundedByTheCapacityWhateverStandsThere) {
     EXPECT_EQ(depot.count(m), test.pool().magazine_capacity());
 }
 
+TEST(Depot, EmptyMagazineWithAForeignCountIsNotTakenForRoom) {
+    TestPool test;
+    Depot depot(test.pool());
+    const MagazineId first = depot.claim_room(kLane);
+    depot.give(first);
+    for (std::uint32_t m = 1; m < test.pool().magazine_limit(); ++m) {
+        MagazineHead& magazine = test.pool().magazine(MagazineId{m});
+        if (MagazineWord{magazine.word.load()}.state() == MagazineState::kEmpty &&
+            MagazineId{m} != first) {
+            magazine.count.store(~0U);
+        }
+    }
+    const MagazineId m = depot.claim_room(kLane);
+    ASSERT_NE(m, kNoMagazine);
+    EXPECT_LT(depot.count(m), test.pool().magazine_capacity());
+}
+
 TEST(Depot, WakeChangesTheSequenceThatWaitersSleepOn) {
     TestPool test;
     Depot depot(test.pool());

@@ -46,6 +46,19 @@ TEST_F(ReclaimTest, TakesBackSlotsMagazinesAndLanes) {  // I5
     EXPECT_EQ(fault_at_rest(test_, 0), "");
 }
 
+// Between two segments lie indices that are no slots, whatever somebody wrote there.
+TEST(ReclaimGap, ForeignWordBetweenSegmentsIsNoSlot) {
+    test::TestPool test({.slots = 5, .max_slots = 200});
+    test.grow(7);
+    const std::uint32_t gap = test.pool().segment(0).end_index();
+    ASSERT_LT(gap, test.pool().segment(1).first_index);
+    test.attach(ClientId{2});
+    test.pool().word(SlotIndex{gap}).store(SlotWord::held(Generation{1}, ClientId{2}).bits);
+    EXPECT_EQ(test.bury(ClientId{2}).slots, 0U);
+    Lane other = test.open(LaneId{3}, ClientId{3});
+    EXPECT_EQ(get_all(other, test.limit()).size(), 12U);
+}
+
 TEST_F(ReclaimTest, FindsNothingTheSecondTime) {
     bury();
     const Reclaimed again = bury();

@@ -75,6 +75,16 @@ TEST_F(Rings, LapsWrapAt32Bits) {
     }
 }
 
+TEST_F(Rings, CellThatSomebodyEmptiedDoesNotHideThoseBehindIt) {
+    ASSERT_TRUE(push(1));
+    ASSERT_TRUE(push(2));
+    cells_[0].store(0);  // foreign bytes
+    EXPECT_EQ(pop(), MagazineId{2});
+    EXPECT_EQ(pop(), kNoMagazine);
+    ASSERT_TRUE(push(3));
+    EXPECT_EQ(pop(), MagazineId{3});
+}
+
 TEST_F(Rings, PeekRemovesNothing) {
     ASSERT_TRUE(push(7));
     EXPECT_EQ(ring_.peek().magazine, MagazineId{7});

@@ -152,6 +152,25 @@ TEST_F(Steal, LaneMapNamesLanesInUse) {
     EXPECT_EQ(seen, (std::vector<std::uint32_t>{1}));
 }
 
+TEST_F(Steal, LaneThatFoundNoMagazinesLooksAgainLater) {
+    cache(8);
+    ASSERT_EQ(get_all(thief_, test_.limit()).size(), 8U);
+    // All others are hidden when the victim needs two.
+    const std::uint32_t end = test_.pool().magazine_limit();
+    std::vector<std::uint64_t> words(end);
+    for (std::uint32_t m = 1; m < end; ++m) {
+        words[m] = test_.pool().magazine(MagazineId{m}).word.exchange(0);
+    }
+    EXPECT_EQ(get(victim_), GetResult::kExhausted);
+    EXPECT_EQ(victim_.put_private(held_[0]), PutResult::kNoRoom);
+    for (std::uint32_t m = 1; m < end; ++m) {
+        test_.pool().magazine(MagazineId{m}).word.store(words[m]);
+    }
+    rehint(test_.pool());
+    EXPECT_EQ(victim_.put_private(held_[0]), PutResult::kOk);
+    EXPECT_EQ(get(victim_), GetResult::kOk);
+}
+
 // Two threads on four slots: one is never done with an operation for long, the other has to steal
 // each time. A slot in two hands shows by its mark.
 TEST(StealRace, VictimAndThiefNeverHoldOneSlot) {

@@ -89,6 +89,53 @@ TEST(Waiting, DeadWaiterIsSubtractedByItsReclaim) {
     EXPECT_EQ(lane.record().waiting.load(), 0U);
 }
 
+// A promise that outlived its keeping made those it held back patient in turn, and so on for ever.
+TEST(Waiting, PromiseIsMadeByALookInVainAndEndsWithASuccess) {
+    TestPool test;
+    Lane lane = test.open(LaneId{1}, ClientId{1});
+    Live& live = test.pool().live();
+    const WaitSlices at_once{.usual = std::chrono::microseconds{1}, .patience = {}};
+    int looks = 0;
+    const auto third_time = [&](Turn turn) {
+        EXPECT_EQ(turn, Turn::kPatient);
+        EXPECT_EQ(live.promised_until.load() != 0, looks != 0);
+        return ++looks == 3 ? GetResult::kOk : GetResult::kExhausted;
+    };
+    EXPECT_EQ(
+        wait(test.pool(), lane.record(), MonotonicClock::time_point::max(), third_time, at_once),
+        GetResult::kOk);
+    EXPECT_EQ(looks, 3);
+    EXPECT_EQ(live.promised_until.load(), 0U);
+}
+
+TEST(Waiting, WhoGivesUpPassesItsWakeOn) {
+    TestPool test;
+    Lane lane = test.open(LaneId{1}, ClientId{1});
+    Live& live = test.pool().live();
+    live.waiters.store(1);  // somebody else
+    const auto in_vain = [](Turn) { return GetResult::kExhausted; };
+    EXPECT_EQ(wait(test.pool(), lane.record(), MonotonicClock::time_point::min(), in_vain),
+              GetResult::kExhausted);
+    EXPECT_EQ(live.wake_sequence.load(), 1U);
+    EXPECT_EQ(live.waiters.load(), 1U);
+}
+
+TEST(Waiting, WaiterThatWasCorrectedAwayCountsItselfAgain) {
+    TestPool test;
+    Lane lane = test.open(LaneId{1}, ClientId{1});
+    Live& live = test.pool().live();
+    int looks = 0;
+    const auto look = [&](Turn) {
+        EXPECT_EQ(live.waiters.load(), 1U);
+        live.waiters.store(0);  // as the daemon may
+        return ++looks == 3 ? GetResult::kOk : GetResult::kExhausted;
+    };
+    EXPECT_EQ(wait(test.pool(), lane.record(), MonotonicClock::time_point::max(), look,
+                   {.usual = std::chrono::microseconds{1}}),
+              GetResult::kOk);
+    EXPECT_EQ(live.waiters.load(), 0U);
+}
+
 TEST(Waiting, PromiseBindsThoseWhoseTurnItIsNotAndNobodyElse) {
     TestPool test;
     Lane lane = test.open(LaneId{1}, ClientId{1});

@@ -34,14 +34,14 @@ public:
         // Both rings at every try: what had no slots a moment ago may have some now, and the
         // reverse.
         for (std::uint32_t tries = pool_.magazine_limit(); tries > 0; --tries) {
-            const MagazineId empty = claim(empty_, MagazineState::kEmpty, lane);
-            if (empty != kNoMagazine) {
-                return empty;
+            MagazineId m = claim(empty_, MagazineState::kEmpty, lane);
+            if (m == kNoMagazine) {
+                m = claim_full(lane);
             }
-            const MagazineId m = claim_full(lane);
             if (m == kNoMagazine) {
                 continue;
             }
+            // Of an EMPTY one too: its count may be foreign bytes.
             if (count(m) < pool_.magazine_capacity()) {
                 return m;
             }

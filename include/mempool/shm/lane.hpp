@@ -214,6 +214,13 @@ public:
         return rewrite(t, limit, SlotWord::held(t.generation, client_), true);
     }
 
+    /// As adopt(), and makes the handle stale: from here on nobody else can name the slot. `mine`
+    /// is how this lane names it.
+    [[nodiscard]] PutResult seize(Taken t, std::uint32_t limit, Taken& mine) noexcept {
+        mine = {t.index, next(t.generation)};
+        return rewrite(t, limit, SlotWord::held(mine.generation, client_), true);
+    }
+
     /// Leaves a slot this client holds to whoever adopts it: it outlives this process.
     /// Linearizes: D1, the same step as A1.
     /// Pairs:  D1 release -> A0 acquire: what we wrote is seen by who adopts.

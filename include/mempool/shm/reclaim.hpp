@@ -105,6 +105,22 @@ inline void tidy_magazine(const Pool& pool, MagazineId m) noexcept {
 
 }  // namespace detail
 
+namespace detail {
+
+/// Calls `visit(SlotIndex)` for every slot there is: the indices skipped between segments are none.
+template <typename Visit>
+void for_each_slot(const Pool& pool, Visit&& visit) {
+    const std::uint32_t limit = pool.index_limit();
+    for (std::uint32_t s = 0; s < pool.segment_count(); ++s) {
+        const SegmentEntry entry = pool.segment(s);
+        for (std::uint32_t i = entry.first_index; i < entry.end_index() && i < limit; ++i) {
+            visit(SlotIndex{i});
+        }
+    }
+}
+
+}  // namespace detail
+
 /// Pushes a hint for every FULL or EMPTY magazine that stands in no cell of its ring. A hint too
 /// many does no harm, so it needs no care about those who give and claim meanwhile.
 inline std::uint32_t rehint(const Pool& pool) {
@@ -175,19 +191,18 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
     }
 
     detail::Filler filler(pool);
-    for (std::uint32_t i = 0; i < pool.index_limit(); ++i) {
-        const SlotIndex index{i};
+    detail::for_each_slot(pool, [&](SlotIndex index) {
         std::atomic<std::uint64_t>& word = pool.word(index);
         SlotWord seen{word.load(std::memory_order_acquire)};
         if (seen.state() != SlotState::kHeld || !dead(seen.client())) {
-            continue;
+            return;
         }
         if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
             const SlotWord mine = SlotWord::held(next(seen.generation()), kDaemonClient);
             if (!word.compare_exchange_strong(seen.bits, mine.bits,
                                               std::memory_order_acq_rel,  // R1
                                               std::memory_order_relaxed)) {
-                continue;
+                return;
             }
             erase(index);
             seen = mine;
@@ -195,7 +210,7 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
         if (filler.put(index, seen)) {
             ++result.slots;
         }
-    }
+    });
     filler.flush();
 
     for (std::uint32_t l = raw(kDaemonLane) + 1; l < pool.geometry().lane_count; ++l) {
@@ -225,20 +240,19 @@ template <typename Erase>
 std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&& erase) {
     std::uint64_t freed = 0;
     detail::Filler filler(pool);
-    for (std::uint32_t i = 0; i < pool.index_limit(); ++i) {
-        const SlotIndex index{i};
+    detail::for_each_slot(pool, [&](SlotIndex index) {
         std::atomic<std::uint64_t>& word = pool.word(index);
         SlotWord seen{word.load(std::memory_order_acquire)};
         if (seen.state() != SlotState::kDetached ||
             pool.time(index).load(std::memory_order_relaxed) > not_after) {
-            continue;
+            return;
         }
         if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
             const SlotWord mine = SlotWord::held(next(seen.generation()), kDaemonClient);
             if (!word.compare_exchange_strong(seen.bits, mine.bits,
                                               std::memory_order_acq_rel,  // R3
                                               std::memory_order_relaxed)) {
-                continue;
+                return;
             }
             erase(index);
             seen = mine;
@@ -246,7 +260,7 @@ std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&
         if (filler.put(index, seen)) {
             ++freed;
         }
-    }
+    });
     filler.flush();
     Depot(pool).wake(freed);
     return freed;

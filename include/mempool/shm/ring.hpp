@@ -77,8 +77,17 @@ public:
             const std::uint64_t h = state_->head.load(std::memory_order_acquire);
             const std::uint64_t seen = cells_[h & mask_].load(std::memory_order_acquire);  // Q0
             const std::uint32_t lap = lap_of(h);
-            if (lap_in(seen) == lap) {
+            if (lap_in(seen) == lap && (magazine_in(seen) != kNoMagazine || !is_passed(h))) {
                 return {h, seen, magazine_in(seen)};
+            }
+            if (lap_in(seen) == lap) {
+                // Tail has gone by, so the cell was filled since, or foreign bytes emptied it: then
+                // it would hide all that stands behind it. The CAS tells.
+                std::uint64_t empty = seen;
+                cells_[h & mask_].compare_exchange_strong(empty, make_cell(lap + 1, kNoMagazine),
+                                                          std::memory_order_release,
+                                                          std::memory_order_relaxed);
+                continue;
             }
             if (lap_in(seen) == lap + 1) {
                 help(state_->head, h);
@@ -133,6 +142,10 @@ private:
     }
     static constexpr std::uint64_t make_cell(std::uint32_t lap, MagazineId m) noexcept {
         return (std::uint64_t{lap} << 32U) | raw(m);
+    }
+    [[nodiscard]] bool is_passed(std::uint64_t position) const noexcept {
+        return static_cast<std::int64_t>(state_->tail.load(std::memory_order_acquire) - position) >
+               0;
     }
     // Moves a position on by the one step that the caller saw done in its cell.
     static void help(std::atomic<std::uint64_t>& position, std::uint64_t from) noexcept {

@@ -18,7 +18,9 @@
 //
 // Fairness: the kernel wakes in the order of falling asleep. One who has waited for `patience`
 // promises itself the next slots for a moment, each time it finds none: others leave what is in
-// the depot to it and its like. A moment, so that a waiter that was stopped binds nobody.
+// the depot to it and its like. A moment, so that a waiter that was stopped binds nobody; and no
+// longer than until one of them is served, or those it held back would become patient in turn and
+// hold back the others for ever.
 #pragma once
 
 #include <algorithm>
@@ -40,7 +42,8 @@ using MonotonicClock = std::chrono::steady_clock;
 struct WaitSlices {
     std::chrono::nanoseconds usual = std::chrono::milliseconds{100};   ///< bounds a death's cost
     std::chrono::nanoseconds unfenced = std::chrono::milliseconds{2};  ///< membarrier is refused
-    std::chrono::nanoseconds busy = std::chrono::microseconds{50};     ///< after kBusy
+    std::chrono::nanoseconds busy = std::chrono::microseconds{50};    ///< after kBusy, then doubled
+    std::chrono::nanoseconds busiest = std::chrono::milliseconds{5};  ///< up to this
     /// After so long a waiter's turn comes before that of others.
     std::chrono::nanoseconds patience = std::chrono::milliseconds{1};
 };
@@ -71,35 +74,57 @@ private:
     std::atomic<std::uint32_t>& waiting_;
 };
 
-/// Calls `look(Turn)` until it is neither kExhausted nor kBusy or the deadline has passed, and
-/// sleeps in between; what it returned last. At least once. `lane` is the caller's.
+/// wait() without its end.
 template <typename Look>
-GetResult wait(const Pool& pool, LaneRecord& lane, MonotonicClock::time_point deadline, Look&& look,
-               const WaitSlices& slices = {}) noexcept {
+GetResult wait_registered(const Pool& pool, LaneRecord& lane, MonotonicClock::time_point deadline,
+                          Look& look, const WaitSlices& slices) noexcept {
     Live& live = pool.live();
     const Registration registration(live, lane);
     const bool reaches_all = barrier();  // W3
     const MonotonicClock::time_point begun = MonotonicClock::now();
+    std::chrono::nanoseconds busy = slices.busy;
     for (;;) {
+        if (live.waiters.load(std::memory_order_relaxed) == 0) {
+            live.waiters.fetch_add(1, std::memory_order_seq_cst);  // corrected away, see above
+        }
         const std::uint32_t seen = live.wake_sequence.load(std::memory_order_acquire);  // W4
         const bool patient = MonotonicClock::now() - begun >= slices.patience;
-        if (patient) {
-            live.promised_until.store(monotonic_ns() + kPromiseNs, std::memory_order_relaxed);
-        }
         const GetResult result = look(patient ? Turn::kPatient : Turn::kUsual);
         if (result != GetResult::kExhausted && result != GetResult::kBusy) {
+            if (patient) {
+                live.promised_until.store(0, std::memory_order_relaxed);  // kept
+            }
             return result;
         }
         const std::chrono::nanoseconds left = deadline - MonotonicClock::now();
         if (left <= std::chrono::nanoseconds::zero()) {
             return result;
         }
-        const std::chrono::nanoseconds slice = result == GetResult::kBusy ? slices.busy
-                                               : reaches_all              ? slices.usual
-                                                                          : slices.unfenced;
+        if (patient) {
+            live.promised_until.store(monotonic_ns() + kPromiseNs, std::memory_order_relaxed);
+        }
+        std::chrono::nanoseconds slice = reaches_all ? slices.usual : slices.unfenced;
+        if (result == GetResult::kBusy) {
+            slice = busy;
+            busy = std::min<std::chrono::nanoseconds>(2 * busy, slices.busiest);
+        } else {
+            busy = slices.busy;
+        }
         futex_wait(live.wake_sequence, seen,  // W5
                    std::min({left, slice, patient ? slice : slices.patience}));
     }
+}
+
+/// Calls `look(Turn)` until it is neither kExhausted nor kBusy or the deadline has passed, and
+/// sleeps in between; what it returned last. At least once. `lane` is the caller's.
+template <typename Look>
+GetResult wait(const Pool& pool, LaneRecord& lane, MonotonicClock::time_point deadline, Look&& look,
+               const WaitSlices& slices = {}) noexcept {
+    const GetResult result = wait_registered(pool, lane, deadline, look, slices);
+    if (result != GetResult::kOk) {
+        Depot(pool).wake(1);  // it may have been woken in another's place
+    }
+    return result;
 }
 
 }  // namespace mempool::shm
