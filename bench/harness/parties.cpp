@@ -12,9 +12,9 @@
 #include <exception>
 #include <new>
 #include <stdexcept>
-#include <utility>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 namespace bench {
 
