@@ -20,7 +20,7 @@ public:
               end_(half(pool)),
               stride_(pool.size_.slot_bytes) {}
         Item get() {
-            const Item item = slots_ + next_;
+            Item item = slots_ + next_;
             next_ = next_ + stride_ == end_ ? 0 : next_ + stride_;
             return item;
         }

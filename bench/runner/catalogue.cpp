@@ -14,7 +14,7 @@ constexpr int kExitNotInstalled = 77;
 // Lists made by CMake, | between the items: paths of the measuring programs, and peers it found no
 // package for.
 constexpr std::string_view kPrograms = BENCH_PROGRAMS;
-constexpr std::string_view kMissing = BENCH_MISSING;
+constexpr std::string_view kMissing = BENCH_MISSING;  // NOLINT(*-redundant-string-init): may be ""
 constexpr std::string_view kFigures = BENCH_FIGURES;
 
 std::vector<std::string> split(std::string_view text, char at) {
@@ -34,7 +34,8 @@ std::vector<std::vector<std::string>> list_of(const std::string& program) {
     for (const std::string& line : split(outcome.output, '\n')) {
         lines.push_back(split(line, '\t'));
         if (lines.back().size() != 3) {
-            throw std::runtime_error(program + " --list: a line has not three fields: " + line);
+            throw std::runtime_error(
+                std::string(program).append(" --list: a line has not three fields: ").append(line));
         }
     }
     return lines;

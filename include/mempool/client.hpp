@@ -76,6 +76,8 @@ public:
     /// faster than get().
     [[nodiscard]] std::size_t get_bulk(std::span<Slot> slots) noexcept;
 
+    // Not static, though any client would do: a Slot knows its own.
+    // NOLINTBEGIN(readability-convert-member-functions-to-static)
     /// Returns a slot; as ~Slot, but says what went wrong. The Slot is empty afterwards.
     [[gnu::always_inline]] std::error_code put(Slot&& slot) noexcept {
         if (slot.data_ == nullptr) [[unlikely]] {
@@ -86,6 +88,7 @@ public:
                    ? std::error_code{}
                    : detail::put_slowly(slot.core_, slot.held(), slot.flags_);
     }
+    // NOLINTEND(readability-convert-member-functions-to-static)
     /// Returns the slot that `handle` names, whoever holds it or detached it. The caller answers
     /// for nobody using it any more. Errc::kStale if it was returned already, kNoSuchSlot.
     std::error_code put(Handle handle) noexcept;

@@ -65,8 +65,8 @@ inline Victim find_victim(const Depot& depot, LaneId l) noexcept {
 }
 
 /// S2 to S5 for all of `victims`, with one barrier: the first that is idle and has slots.
-template <std::size_t kMost>
-Loot strike(Depot& depot, LaneId me, const std::array<Victim, kMost>& victims,
+template <std::size_t Most>
+Loot strike(Depot& depot, LaneId me, const std::array<Victim, Most>& victims,
             std::size_t count) noexcept {
     const Pool& pool = depot.pool();
     for (std::size_t k = 0; k < count; ++k) {
