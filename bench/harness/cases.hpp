@@ -52,8 +52,9 @@ double ns_per_slot(Clock::duration budget, std::uint64_t slots, Meeting& meeting
     return watch.ns_per_slot();
 }
 
+// Inlined whatever its size: where a peer's get is inline, this is.
 template <typename User>
-typename User::Item must_get(User& user) {
+[[gnu::always_inline]] inline typename User::Item must_get(User& user) {
     auto item = user.get();
     if (User::data(item) == nullptr) [[unlikely]] {
         fail("the pool is exhausted");

@@ -17,8 +17,8 @@ public:
     public:
         using Item = mempool::Slot;
         User(const Mempool& pool, int /*index*/) : client_(pool.daemon_.attach()) {}
-        Item get() { return client_.get(); }
-        void put(Item&& item) { client_.put(std::move(item)); }
+        [[gnu::always_inline]] Item get() { return client_.get(); }
+        [[gnu::always_inline]] void put(Item&& item) { client_.put(std::move(item)); }
         static std::byte* data(const Item& item) { return item.data(); }
         static std::uint64_t where(const Item& item) { return item.offset(); }
         static std::uint64_t send(Item& item) { return item.release().value(); }
