@@ -96,10 +96,11 @@ GetResult wait_registered(const Pool& pool, LaneRecord& lane, MonotonicClock::ti
             }
             return result;
         }
-        const std::chrono::nanoseconds left = deadline - MonotonicClock::now();
-        if (left <= std::chrono::nanoseconds::zero()) {
+        const MonotonicClock::time_point now = MonotonicClock::now();
+        if (now >= deadline) {  // compared: a deadline of long ago has no difference to now
             return result;
         }
+        const std::chrono::nanoseconds left = deadline - now;
         if (patient) {
             live.promised_until.store(monotonic_ns() + kPromiseNs, std::memory_order_relaxed);
         }
