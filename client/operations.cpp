@@ -178,7 +178,7 @@ Errc ClientImpl::put_clean(shm::Taken t, std::uint32_t limit, bool erase,
     if (no_lane != kNone || result != shm::PutResult::kOk) {
         return no_lane;
     }
-    mapping_.pool().tag(t.index).store(0, std::memory_order_relaxed);
+    mapping_.pool().record(t.index).tag.store(0, std::memory_order_relaxed);
     if (erase) {
         std::memset(mapping_.pool().slot(t.index), 0, slot_size);
     }
@@ -200,7 +200,7 @@ Errc ClientImpl::put_shared(Handle handle) noexcept {
     const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
     const shm::Taken t = taken_of(handle);
     if (mine == nullptr || raw(t.index) >= limit || erases() ||
-        mapping_.pool().tag(t.index).load(std::memory_order_relaxed) != 0) [[unlikely]] {
+        mapping_.pool().record(t.index).tag.load(std::memory_order_relaxed) != 0) [[unlikely]] {
         return put_shared_slowly(handle);
     }
     const shm::PutResult result = mine->lane.put(t, limit);
@@ -223,7 +223,7 @@ Errc ClientImpl::put_shared_slowly(Handle handle) noexcept {
             !map_beyond(raw(t.index))) {
             return Errc::kSegmentUnavailable;
         }
-        const bool tagged = known && pool.tag(t.index).load(std::memory_order_relaxed) != 0;
+        const bool tagged = known && pool.record(t.index).tag.load(std::memory_order_relaxed) != 0;
         const Errc no_lane =
             erase || tagged ? put_clean(t, announced, erase, result)
                             : with_lane([&](shm::Lane& lane) { result = lane.put(t, announced); });
@@ -323,7 +323,7 @@ std::size_t ClientImpl::put_run(std::span<const Handle> handles, std::size_t& ne
         }
         prefetch(next + kPrefetchAhead);
         t = taken_of(handles[next]);
-        if (raw(t.index) >= limit || pool.tag(t.index).load(std::memory_order_relaxed) != 0)
+        if (raw(t.index) >= limit || pool.record(t.index).tag.load(std::memory_order_relaxed) != 0)
             [[unlikely]] {
             return false;
         }
@@ -373,7 +373,7 @@ Errc ClientImpl::detach(Handle handle) noexcept {
 void ClientImpl::set_tag(Handle handle, std::uint32_t tag) noexcept {
     const shm::Taken t = taken_of(handle);
     if (!forked() && raw(t.index) < mapping_.pool().index_limit() && still_out(t)) {
-        mapping_.pool().tag(t.index).store(tag, std::memory_order_relaxed);
+        mapping_.pool().record(t.index).tag.store(tag, std::memory_order_relaxed);
     }
 }
 

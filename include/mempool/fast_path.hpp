@@ -94,9 +94,8 @@ struct ClientCore {
     [[nodiscard, gnu::always_inline]] Got try_get() const noexcept {
         ThreadLane* mine = cached_lane(hot.serial.load(std::memory_order_relaxed));
         Got got;
-        if (mine != nullptr &&
-            mine->lane.try_get(hot.limit.load(std::memory_order_acquire), got.held)) [[likely]] {
-            got.flags = mine->lane.options();
+        if (mine != nullptr && mine->lane.try_get(hot.limit.load(std::memory_order_acquire),
+                                                  got.held, got.flags)) [[likely]] {
             got.ok = true;
         }
         return got;

@@ -45,7 +45,7 @@ protected:
 };
 
 TEST_F(CtlDamage, AuditNamesTheSlotWithASenselessWord) {
-    write(geometry_.words_offset + 3 * sizeof(std::uint64_t), 0xff);
+    write(geometry_.records_offset + 3 * sizeof(mempool::shm::SlotRecord), 0xff);
     const Json report = ctl_json({"audit", pool_}, 1);
     EXPECT_EQ(report["clean"], false);
     EXPECT_TRUE(
@@ -90,7 +90,7 @@ TEST_F(CtlDamage, AnEmptyObjectIsRefused) {
 }
 
 TEST_F(CtlDamage, ATruncatedObjectIsRefused) {
-    ASSERT_EQ(::ftruncate(object_.get(), static_cast<off_t>(geometry_.words_offset)), 0);
+    ASSERT_EQ(::ftruncate(object_.get(), static_cast<off_t>(geometry_.records_offset)), 0);
     const Finished finished = ctl({"status", pool_});
     EXPECT_EQ(finished.status, 5) << finished.err;
     expect_no_crash();

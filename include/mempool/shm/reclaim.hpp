@@ -244,7 +244,7 @@ std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&
         std::atomic<std::uint64_t>& word = pool.word(index);
         SlotWord seen{word.load(std::memory_order_acquire)};
         if (seen.state() != SlotState::kDetached ||
-            pool.time(index).load(std::memory_order_relaxed) > not_after) {
+            pool.record(index).time.load(std::memory_order_relaxed) > not_after) {
             return;
         }
         if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
