@@ -84,7 +84,7 @@ Got ClientImpl::get_slowly(std::error_code* error) noexcept {
     const Errc why = take(taken, false, shm::Turn::kUsual, result);
     if (why == kNone && result == shm::GetResult::kOk) {
         share_if_waited_for();  // a whole magazine came with the slot
-        return got_of(taken, options());
+        return got_of(taken);
     }
     if (error != nullptr) {
         *error = why == kNone ? Errc::kExhausted : why;
@@ -98,7 +98,7 @@ Slot ClientImpl::get_until(shm::MonotonicClock::time_point deadline,
     const Errc why = take_until(deadline, taken);
     if (why == kNone) {
         share_if_waited_for();
-        return slot_of(got_of(taken, options()));
+        return slot_of(got_of(taken));
     }
     if (error != nullptr) {
         *error = why;
@@ -136,9 +136,9 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
         const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
         // Copies, for the loop that calls it.
         Slot* next = slots.data();
-        const auto fill = [&next, core = static_cast<ClientCore*>(this), first = hot.slots,
-                           stride = hot.stride, flags = options()](shm::Held held) {
-            next->fill(core, held, first + std::uint64_t{raw(held.index)} * stride, flags);
+        const auto fill = [&next, owner = Owner(this, options()), first = hot.slots,
+                           stride = hot.stride](shm::Held held) {
+            next->fill(owner, first + std::uint64_t{raw(held.index)} * stride, name_of(held));
             ++next;
         };
         const auto wanted =
@@ -155,7 +155,7 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
     shm::GetResult result = shm::GetResult::kOk;
     while (filled < slots.size() && take(taken, false, shm::Turn::kUsual, result) == kNone &&
            result == shm::GetResult::kOk) {
-        slots[filled++] = slot_of(got_of(taken, options()));
+        slots[filled++] = slot_of(got_of(taken));
     }
     share_if_waited_for();
     return filled;
@@ -185,14 +185,14 @@ Errc ClientImpl::put_clean(shm::Taken t, std::uint32_t limit, bool erase,
     return with_lane([&](shm::Lane& lane) { result = lane.put(mine, limit); });
 }
 
-Errc ClientImpl::put_slowly(shm::Taken t, std::uint32_t flags) noexcept {
+Errc ClientImpl::put_slowly(Handle name, std::uint32_t flags) noexcept {
     if (flags == 0 && !forked()) {
         if (ThreadLane* mine = own_lane(*this); mine != nullptr) {
-            const shm::PutResult result = mine->lane.put_private(t);
-            return result == shm::PutResult::kOk ? kNone : error_of(result, handle_of(t));
+            const shm::PutResult result = mine->lane.put_private(taken_of(name));
+            return result == shm::PutResult::kOk ? kNone : error_of(result, name);
         }
     }
-    return put_shared(handle_of(t));
+    return put_shared(name);
 }
 
 Errc ClientImpl::put_shared(Handle handle) noexcept {
@@ -258,7 +258,7 @@ std::size_t ClientImpl::put_bulk(std::span<Slot> slots) noexcept {
     for (std::size_t next = 0; next < slots.size();) {
         const std::size_t before = next;
         if (slots[next]) {
-            accepted += static_cast<ClientImpl*>(slots[next].core_)->put_run(slots, next);
+            accepted += static_cast<ClientImpl*>(slots[next].owner_.core())->put_run(slots, next);
         }
         if (next == before) {
             accepted += put(slots[next++]) == kNone ? 1U : 0U;
@@ -274,13 +274,12 @@ std::size_t ClientImpl::put_run(std::span<Slot> slots, std::size_t& next) noexce
     }
     Slot* slot = slots.data() + next;
     Slot* const end = slots.data() + slots.size();
-    const std::uint32_t accepted =
-        mine->lane.put_bulk<shm::Held>([&slot, end, core = this](shm::Held& held) {
-            if (slot == end || slot->data_ == nullptr || slot->core_ != core || slot->flags_ != 0)
-                [[unlikely]] {
+    const std::uint32_t accepted = mine->lane.put_bulk<shm::Held>(
+        [&slot, end, plain = Owner(this, 0), lane = &mine->lane](shm::Held& held) {
+            if (slot == end || slot->data_ == nullptr || slot->owner_ != plain) [[unlikely]] {
                 return false;
             }
-            held = slot->held();
+            held = held_of(*lane, slot->name_);
             slot->data_ = nullptr;
             ++slot;
             return true;
@@ -354,7 +353,9 @@ Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
         why = error_of(result, handle);
     }
     if (why == kNone) {
-        return slot_of(got_of(t, kShared | options()));
+        Got got = got_of(t);
+        got.owner.add(kShared);
+        return slot_of(got);
     }
     if (error != nullptr) {
         *error = why;

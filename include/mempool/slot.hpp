@@ -28,9 +28,7 @@ class Slot {
 public:
     Slot() = default;
     Slot(Slot&& other) noexcept
-        : owner_(other.owner_),
-          data_(std::exchange(other.data_, nullptr)),
-          name_(other.name_) {}
+        : owner_(other.owner_), data_(std::exchange(other.data_, nullptr)), name_(other.name_) {}
     Slot& operator=(Slot&& other) noexcept {
         if (this != &other) {
             reset();
@@ -92,8 +90,8 @@ public:
 private:
     friend class Client;
     friend class detail::ClientImpl;
-    explicit Slot(const detail::Got& got) noexcept
-        : owner_(got.owner), data_(got.owner.core()->data_of(got.name)), name_(got.name) {}
+    Slot(const detail::Got& got, std::byte* data) noexcept
+        : owner_(got.owner), data_(data), name_(got.name) {}
 
     // As the constructor, for a Slot that is empty.
     void fill(detail::Owner owner, std::byte* data, Handle name) noexcept {

@@ -97,10 +97,11 @@ public:
             const std::uint32_t top = magazine.count.load(std::memory_order_relaxed) - 1;
             if (top < capacity_) [[likely]] {
                 const std::uint32_t i = Pool::items(magazine)[top].load(std::memory_order_relaxed);
-                if (i < limit && take(records_[i].word, free_, get_step_, held)) [[likely]] {
+                SlotRecord& slot = records_[i];
+                if (i < limit && take(slot.word, free_, get_step_, held)) [[likely]] {
                     const Live& live = *live_;
-                    records_[i].time.store(live.now.load(std::memory_order_relaxed),
-                                           std::memory_order_relaxed);
+                    slot.time.store(live.now.load(std::memory_order_relaxed),
+                                    std::memory_order_relaxed);
                     options = live.options.load(std::memory_order_relaxed);
                     held.index = SlotIndex{i};
                     magazine.count.store(top, std::memory_order_release);
