@@ -12,6 +12,7 @@
 
 #include "daemon/client_table.hpp"
 #include "daemon/pool_config.hpp"
+#include "daemon/quota_watch.hpp"
 #include "daemon/storage.hpp"
 #include "mempool/shm/reclaim.hpp"
 
@@ -49,8 +50,8 @@ public:
     std::uint32_t grow(std::uint64_t slots);
     /// Grows if its policy says so and something has changed since it was asked last.
     void consider_growth(Clock::time_point now);
-    /// What comes up each second: the clock in shared memory, missing hints, waiters, detached
-    /// slots.
+    /// What comes up each second: the clock in shared memory, missing hints, waiters, the quota,
+    /// detached slots.
     void tick_second();
 
     /// Takes over what may change while a pool lives, and warns of what may not.
@@ -65,6 +66,7 @@ public:
 private:
     void publish_options() const noexcept;
     void correct_waiters() noexcept;
+    void watch_quota();
     void add_segment(std::uint32_t slots);
     void growth_failed(std::uint32_t slots, const char* why, Clock::time_point now);
 
@@ -78,6 +80,7 @@ private:
     std::uint32_t growth_failures_ = 0;
     Clock::time_point growth_retry_{};
 
+    QuotaWatch quota_watch_;
     std::optional<std::uint32_t> waiters_off_;  // by how much the count was wrong a second ago
     std::uint64_t next_detached_scan_ = 0;
     std::optional<Clock::time_point> last_tick_;

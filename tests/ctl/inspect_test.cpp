@@ -55,6 +55,7 @@ TEST_F(CtlInspect, StatusHasTheDocumentedNumbers) {
                             "grown",
                             "grow_failures",
                             "magazine_capacity",
+                            "quota",
                             "metadata_bytes",
                             "created_at",
                             "daemon_pid",
