@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
+#include <exception>
 #include <iostream>
 #include <mempool/client.hpp>
 #include <mempool/inspect.hpp>
@@ -23,10 +23,10 @@ constexpr std::uint32_t kMostClients = 16;
 constexpr std::chrono::seconds kPatience{60};
 
 // One that grows a little at a time, one with magazines of one slot that is always short, one that
-// erases, one in which slots are plenty.
+// erases and has a quota that clients run into, one in which slots are plenty.
 constexpr const char* kGrowing = "2KiBx128,max_slots=1024,grow_slots=16,low_watermark=5%";
 constexpr const char* kShort = "64x48";
-constexpr const char* kErasing = "256x200,erase_on_put=yes";
+constexpr const char* kErasing = "256x200,erase_on_put=yes,quota=60";
 constexpr const char* kPlenty = "128x4000";
 constexpr std::uint32_t kFirstHeld = 12;
 constexpr std::uint32_t kLastHeld = 160;
@@ -63,6 +63,14 @@ Chaos::~Chaos() {
 }
 
 void Chaos::run() {
+    try {
+        live();
+    } catch (const std::exception& e) {
+        ADD_FAILURE() << e.what();
+    }
+}
+
+void Chaos::live() {
     while (!is_over() && herd_->tend() && goes_on()) {
         pause(4000);
         strike();

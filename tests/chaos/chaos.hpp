@@ -25,7 +25,8 @@ public:
     Chaos& operator=(const Chaos&) = delete;
     ~Chaos();
 
-    /// Until all has happened that shall, or something failed; then the account, in a table.
+    /// Until all has happened that shall, or something failed; then the account, in a table. What
+    /// is thrown on the way is a failure.
     void run();
 
 private:
@@ -39,6 +40,7 @@ private:
         std::uint64_t fillings = 0;         ///< of /dev/shm
     };
 
+    void live();
     void strike();
     void end_daemon();
     void crowd_in(const std::string& pool);
