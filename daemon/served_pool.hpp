@@ -66,9 +66,9 @@ public:
 private:
     void publish_options() const noexcept;
     void correct_waiters() noexcept;
-    void watch_quota();
     void add_segment(std::uint32_t slots);
     void growth_failed(std::uint32_t slots, const char* why, Clock::time_point now);
+    void watch_quota();
 
     PoolConfig config_;
     std::unique_ptr<Storage> storage_;
@@ -80,11 +80,11 @@ private:
     std::uint32_t growth_failures_ = 0;
     Clock::time_point growth_retry_{};
 
-    QuotaWatch quota_watch_;
     std::optional<std::uint32_t> waiters_off_;  // by how much the count was wrong a second ago
     std::uint64_t next_detached_scan_ = 0;
     std::optional<Clock::time_point> last_tick_;
     std::uint64_t last_tick_time_ = 0;  // the same, seconds since the epoch
+    QuotaWatch quota_watch_;
 };
 
 }  // namespace mempoold

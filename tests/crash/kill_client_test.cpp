@@ -5,7 +5,6 @@
 
 #include "crash/scenario.hpp"
 #include "crash/stepper.hpp"
-#include "crash/summary.hpp"
 
 namespace mempool::test {
 namespace {
