@@ -73,7 +73,10 @@ std::unique_ptr<ClientImpl> ClientImpl::attach(std::string_view pool,
 
 // The last step that can throw comes before anything is moved: see the catch in attach().
 ClientImpl::ClientImpl(Connection&& link, Mapping&& mapping, shm::ClientId id)
-    : id_(id), mapping_((Registry::instance(), std::move(mapping))), link_(std::move(link)) {
+    : id_(id),
+      mapping_((Registry::instance(), std::move(mapping))),
+      link_(std::move(link)),
+      quota_(mapping_.pool(), id) {
     link_.greet_with(make_request(shm::RequestKind::kResume, pool_name(), raw(id)));
     const shm::Pool& pool = mapping_.pool();
     hot.slots = pool.slot(shm::SlotIndex{0});

@@ -24,6 +24,7 @@
 #include "mempool/client.hpp"
 #include "mempool/shm/lane.hpp"
 #include "mempool/shm/waiting.hpp"
+#include "quota.hpp"
 #include "thread_lanes.hpp"
 
 namespace mempool::detail {
@@ -127,6 +128,7 @@ private:
     const shm::ClientId id_;
     Mapping mapping_;
     Connection link_;
+    Quota quota_;
     ClientImpl* next_client_ = nullptr;  // the registry's
 
     std::mutex home_mutex_;

@@ -31,6 +31,10 @@ public:
                 return "the pool's shared records were overwritten: see mempoolctl audit";
             case Errc::kClosed:
                 return "close() was called for this client";
+            case Errc::kOverQuota:
+                return "this client holds as many slots as the pool's quota allows: return some, "
+                       "or "
+                       "raise quota (a reload of mempoold applies it)";
         }
         return value == 0 ? "success" : "unknown error " + std::to_string(value);
     }

@@ -205,6 +205,7 @@ void add_live(const Pool& pool, PoolStatus& status) {
     status.grow_failures = live.grow_failures.load(std::memory_order_relaxed);
     status.daemon_pid = live.daemon_pid.load(std::memory_order_relaxed);
     status.daemon_starts = live.daemon_starts.load(std::memory_order_relaxed);
+    status.quota = live.quota.load(std::memory_order_relaxed);
     status.erase_on_put = (live.options.load(std::memory_order_relaxed) & shm::kEraseOnPut) != 0;
 }
 
@@ -297,6 +298,7 @@ std::vector<ClientInfo> Inspector::clients() const {
                                .attached_at = record.attached_at,
                                .held = census.held_by[c],
                                .cached = cached[c],
+                               .quota = pool.live().quota.load(std::memory_order_relaxed),
                                .lanes = lanes[c]});
         }
     }

@@ -55,9 +55,18 @@ Errc ClientImpl::take(shm::Taken& taken, bool counted, shm::Turn turn,
         if (closed_.load(std::memory_order_acquire)) {
             return Errc::kClosed;
         }
+        // What may come with one slot is a magazine, and the fast path takes the rest of it.
+        const std::uint32_t allowed =
+            forked() ? 0 : quota_.allow(mapping_.pool().magazine_capacity());
+        if (allowed == 0 && !forked()) {
+            return Errc::kOverQuota;
+        }
         const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
         const Errc no_lane = with_lane(
             [&](shm::Lane& lane) { result = take_from(lane, limit, taken, counted, turn); });
+        if (no_lane != kNone || result != shm::GetResult::kOk) {
+            quota_.give_back(allowed);
+        }
         if (no_lane != kNone || result == shm::GetResult::kOk) {
             return no_lane;
         }
@@ -141,10 +150,11 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
             next->fill(owner, first + std::uint64_t{raw(held.index)} * stride, name_of(held));
             ++next;
         };
-        const auto wanted =
-            static_cast<std::uint32_t>(std::min<std::size_t>(slots.size(), shm::kMaxIndices));
+        const std::uint32_t wanted = quota_.allow(
+            static_cast<std::uint32_t>(std::min<std::size_t>(slots.size(), shm::kMaxIndices)));
         std::uint32_t got = 0;
         const shm::GetResult result = mine->lane.get_bulk(limit, wanted, fill, got);
+        quota_.give_back(wanted - got);
         filled = got;
         if (result == shm::GetResult::kExhausted || result == shm::GetResult::kBusy) {
             ask_for_growth();

@@ -23,7 +23,8 @@ Json to_json(const ClientInfo& client) {
             {"age_seconds", age_of(client.attached_at)},
             {"lanes", client.lanes},
             {"held", client.held},
-            {"cached", client.cached}};
+            {"cached", client.cached},
+            {"quota", client.quota}};
 }
 
 Colour colour_of(std::string_view state) {
@@ -31,6 +32,10 @@ Colour colour_of(std::string_view state) {
         return Colour::kGreen;
     }
     return state == "leaving" ? Colour::kYellow : Colour::kRed;
+}
+
+bool over_quota(const ClientInfo& client) {
+    return client.quota != 0 && client.held > client.quota;
 }
 
 Exit run(const Invocation& invocation, Output& output) {
@@ -55,6 +60,7 @@ Exit run(const Invocation& invocation, Output& output) {
                  {"AGE", right},
                  {"LANES", right},
                  {"HELD", right},
+                 {"QUOTA", right},
                  {"CACHED", right},
                  {"SINCE"}});
     for (const ClientInfo& client : clients) {
@@ -65,7 +71,8 @@ Exit run(const Invocation& invocation, Output& output) {
                    {client.state, colour_of(client.state)},
                    {format_duration(age_of(client.attached_at))},
                    {std::to_string(client.lanes)},
-                   {std::to_string(client.held)},
+                   {std::to_string(client.held), over_quota(client) ? Colour::kRed : Colour::kNone},
+                   {client.quota == 0 ? "-" : std::to_string(client.quota)},
                    {std::to_string(client.cached)},
                    {format_time(client.attached_at)}});
     }

@@ -48,6 +48,7 @@ Json to_json(const PoolStatus& s, bool served) {
             {"magazine_capacity", s.magazine_capacity},
             {"metadata_bytes", s.metadata_bytes},
             {"erase_on_put", s.erase_on_put},
+            {"quota", s.quota},
             {"created_at", s.created_at},
             {"daemon_pid", s.daemon_pid},
             {"daemon_starts", s.daemon_starts}};
@@ -104,6 +105,9 @@ std::string describe(const PoolStatus& s, bool served, bool colour) {
          alert(s.grow_failures, Colour::kYellow));
     line("magazines", fmt::format("of {}", counted(s.magazine_capacity, "slot")));
     line("erase on put", s.erase_on_put ? "yes" : "no");
+    if (s.quota != 0) {
+        line("quota", fmt::format("{} a client", counted(s.quota, "slot")));
+    }
     return text;
 }
 

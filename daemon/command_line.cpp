@@ -93,17 +93,18 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
 
 std::string help_text() {
     std::ostringstream text;
-    text << "Usage: mempoold [OPTION]...\n"
-            "Owns pools of fixed-size slots in shared memory and serves them to clients.\n\n"
-         << make_description()
-         << "\nSizes take K, M, G (powers of 1000) and KiB, MiB, GiB (powers of 1024). Keys of a "
-            "pool:\n"
-            "max_slots, grow_factor, grow_slots, low_watermark, erase_on_put, cache_bytes, "
-            "max_clients,\n"
-            "max_clients_per_user, detached_ttl, backing (shm or memfd), owner, group, mode, "
-            "allow_users, allow_groups\n"
-            "(lists separated by '+').\n"
-            "Example: mempoold --pool frames:64KiBx1024,max_slots=8192,grow_factor=2\n";
+    text
+        << "Usage: mempoold [OPTION]...\n"
+           "Owns pools of fixed-size slots in shared memory and serves them to clients.\n\n"
+        << make_description()
+        << "\nSizes take K, M, G (powers of 1000) and KiB, MiB, GiB (powers of 1024). Keys of a "
+           "pool:\n"
+           "max_slots, grow_factor, grow_slots, low_watermark, erase_on_put, cache_bytes, "
+           "max_clients,\n"
+           "max_clients_per_user, quota, detached_ttl, backing (shm or memfd), owner, group, mode, "
+           "allow_users, allow_groups\n"
+           "(lists separated by '+').\n"
+           "Example: mempoold --pool frames:64KiBx1024,max_slots=8192,grow_factor=2\n";
     return text.str();
 }
 

@@ -55,7 +55,7 @@ struct Key {
     void (*set)(PoolConfig& to, std::string_view value);
 };
 
-constexpr std::array<Key, 17> kKeys{{
+constexpr std::array<Key, 18> kKeys{{
     {"slot_size", [](PoolConfig& to, std::string_view v) { to.slot_size = parse_size(v); }},
     {"slots", [](PoolConfig& to, std::string_view v) { to.slots = parse_slots(v); }},
     {"max_slots", [](PoolConfig& to, std::string_view v) { to.max_slots = parse_slots(v); }},
@@ -73,6 +73,10 @@ constexpr std::array<Key, 17> kKeys{{
      [](PoolConfig& to, std::string_view v) {
          to.max_clients_per_user =
              static_cast<std::uint32_t>(parse_number(v, 0, shm::kMaxClients - 1));
+     }},
+    {"quota",
+     [](PoolConfig& to, std::string_view v) {
+         to.quota = static_cast<std::uint32_t>(parse_number(v, 0, shm::kMaxIndices));
      }},
     {"detached_ttl",
      [](PoolConfig& to, std::string_view v) {
@@ -222,9 +226,9 @@ std::string format_pool(const PoolConfig& c) {
     }
     line += fmt::format(
         ",low_watermark={}{},erase_on_put={},cache_bytes={},max_clients={},"
-        "max_clients_per_user={}",
+        "max_clients_per_user={},quota={}",
         c.low_watermark.value, c.low_watermark.percent ? "%" : "", c.erase_on_put ? "yes" : "no",
-        format_size(c.cache_bytes), c.max_clients, c.max_clients_per_user);
+        format_size(c.cache_bytes), c.max_clients, c.max_clients_per_user, c.quota);
     const bool named = c.backing == PoolConfig::Backing::kShm;
     line += fmt::format(",backing={}", named ? "shm" : "memfd");
     if (c.owner) {

@@ -52,6 +52,7 @@ struct PoolConfig {
     std::optional<std::uint32_t> grow_slots;
     bool erase_on_put = false;
     std::uint32_t max_clients_per_user = 0;  ///< 0: no limit but max_clients
+    std::uint32_t quota = 0;                 ///< slots one client may hold; 0: no quota
     std::uint32_t detached_ttl_s = 0;        ///< 0: a detached slot waits for ever
     Access access;
     std::string allow_users;  ///< as written, to be shown

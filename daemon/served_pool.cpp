@@ -38,6 +38,7 @@ ServedPool::ServedPool(PoolConfig config, std::unique_ptr<Storage> storage)
 void ServedPool::publish_options() const noexcept {
     view().live().options.store(config_.erase_on_put ? shm::kEraseOnPut : 0,
                                 std::memory_order_relaxed);
+    view().live().quota.store(config_.quota, std::memory_order_relaxed);
 }
 
 void ServedPool::begin_service() {
@@ -201,6 +202,7 @@ void ServedPool::tick_second() {
     view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
     shm::rehint(view());
     correct_waiters();
+    watch_quota();
     // Slots are stamped with the time of the last tick. While there was none, or the clock was
     // set, stamps say nothing about age: let them all grow old anew.
     const Clock::time_point ticked = Clock::now();
@@ -242,6 +244,24 @@ void ServedPool::correct_waiters() noexcept {
         waiters_off_.reset();
     } else {
         waiters_off_ = stored - waiting;
+    }
+}
+
+// Counting takes a pass over the slot words, so only where there is a quota.
+void ServedPool::watch_quota() {
+    if (config_.quota == 0) {
+        return;
+    }
+    const shm::Census census = shm::take_census(view());
+    for (const std::uint32_t id : quota_watch_.look(census.held_by, config_.quota, Clock::now())) {
+        if (clients_.is_attached(shm::ClientId{id})) {
+            const ClientIdentity& client = clients_.identity(shm::ClientId{id});
+            log_warning(
+                "pool '{}': client {} (pid {}, uid {}, {}) holds {} slots, more than the quota of "
+                "{}",
+                name(), id, client.pid, client.uid, client.command, census.held_by[id],
+                config_.quota);
+        }
     }
 }
 

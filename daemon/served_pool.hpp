@@ -12,6 +12,7 @@
 
 #include "daemon/client_table.hpp"
 #include "daemon/pool_config.hpp"
+#include "daemon/quota_watch.hpp"
 #include "daemon/storage.hpp"
 #include "mempool/shm/reclaim.hpp"
 
@@ -49,8 +50,8 @@ public:
     std::uint32_t grow(std::uint64_t slots);
     /// Grows if its policy says so and something has changed since it was asked last.
     void consider_growth(Clock::time_point now);
-    /// What comes up each second: the clock in shared memory, missing hints, waiters, detached
-    /// slots.
+    /// What comes up each second: the clock in shared memory, missing hints, waiters, the quota,
+    /// detached slots.
     void tick_second();
 
     /// Takes over what may change while a pool lives, and warns of what may not.
@@ -67,6 +68,7 @@ private:
     void correct_waiters() noexcept;
     void add_segment(std::uint32_t slots);
     void growth_failed(std::uint32_t slots, const char* why, Clock::time_point now);
+    void watch_quota();
 
     PoolConfig config_;
     std::unique_ptr<Storage> storage_;
@@ -82,6 +84,7 @@ private:
     std::uint64_t next_detached_scan_ = 0;
     std::optional<Clock::time_point> last_tick_;
     std::uint64_t last_tick_time_ = 0;  // the same, seconds since the epoch
+    QuotaWatch quota_watch_;
 };
 
 }  // namespace mempoold

@@ -64,7 +64,8 @@ public:
     /// As get(), but waits up to `timeout` for a slot to be returned, to be reclaimed, or the pool
     /// to grow. Who sleeps longest is woken first, and one who has waited for a millisecond and
     /// found nothing again has the next slots promised: others, get() too, find none for up to
-    /// 10 ms or until nobody waits. Errc::kTimedOut; Errc::kClosed after close().
+    /// 10 ms or until nobody waits. Errc::kTimedOut; Errc::kClosed after close(); Errc::kOverQuota
+    /// without waiting, since only this client can change that.
     [[nodiscard]] Slot get_for(std::chrono::nanoseconds timeout) noexcept;
     [[nodiscard]] Slot get_for(std::chrono::nanoseconds timeout, std::error_code& error) noexcept;
     /// The same, up to a point in time.

@@ -19,6 +19,7 @@ enum class Errc {
                           ///< object can't be opened by name
     kPoolDamaged,         ///< the pool's shared records were overwritten: see mempoolctl audit
     kClosed,              ///< close() was called for this client
+    kOverQuota,           ///< this client holds as many slots as the pool's quota allows
 };
 
 /// Category "mempool"; its messages say what to do. Thread-safe.

@@ -48,6 +48,7 @@ struct PoolStatus {
     std::uint64_t magazine_capacity = 0;
     std::uint64_t metadata_bytes = 0;
     bool erase_on_put = false;
+    std::uint64_t quota = 0;          ///< slots one client may hold; 0: no quota
     std::uint64_t created_at = 0;     ///< seconds since the epoch
     std::uint32_t daemon_pid = 0;     ///< 0 after a clean stop
     std::uint32_t daemon_starts = 0;  ///< how many daemons served it so far
@@ -62,6 +63,7 @@ struct ClientInfo {
     std::uint64_t attached_at = 0;
     std::uint64_t held = 0;    ///< slots
     std::uint64_t cached = 0;  ///< slots in its lanes
+    std::uint64_t quota = 0;   ///< slots it may hold; 0: no quota
     std::uint32_t lanes = 0;
 };
 

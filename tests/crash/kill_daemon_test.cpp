@@ -50,6 +50,8 @@ protected:
             std::memcpy(now, before.data(), bytes);
             ++deaths;
         }
+        const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
+        summarize("daemon killed", test->name(), child.steps(), deaths, 0);
         EXPECT_EQ(child.finish(), 0);
         EXPECT_GT(deaths, 10U);
     }

@@ -1,5 +1,6 @@
 #include "crash/scenario.hpp"
 
+#include <cstdio>
 #include <utility>
 
 #include "mempool/shm/waiting.hpp"
@@ -297,6 +298,13 @@ std::string fault_after_death(World& world) {
     world.other->close();
     world.test.bury(kOther);
     return fault_at_rest(world.test, after.detached, raw(kChecker));
+}
+
+void summarize(const char* what, const std::string& operation, std::uint64_t instructions,
+               std::uint64_t times, std::uint64_t faults) {
+    std::printf("crash: %-14s %-32s %6llu instructions %6llu times %4llu faults\n", what,
+                operation.c_str(), static_cast<unsigned long long>(instructions),
+                static_cast<unsigned long long>(times), static_cast<unsigned long long>(faults));
 }
 
 }  // namespace mempool::test

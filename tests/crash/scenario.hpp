@@ -56,4 +56,9 @@ const std::vector<Scenario>& scenarios();
 /// leave, and looks whether every slot is there. Empty, or what is wrong.
 std::string fault_after_death(World& world);
 
+/// Prints a line of the table in docs/reliability.md: an operation of so many `instructions` was
+/// ended or stopped so many `times`, and after `faults` of these something was wrong.
+void summarize(const char* what, const std::string& operation, std::uint64_t instructions,
+               std::uint64_t times, std::uint64_t faults);
+
 }  // namespace mempool::test

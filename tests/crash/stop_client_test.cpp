@@ -105,12 +105,16 @@ protected:
     // it got before the victim goes on, or after it is done.
     void stop_everywhere(std::uint64_t stride, bool return_before) {
         bool over = false;
+        std::uint64_t stops = 0;
+        std::uint64_t instructions = 0;
         for (std::uint64_t steps = 0; !over; steps += stride) {
             SCOPED_TRACE("stopped after " + std::to_string(steps) + " instructions");
             World world(GetParam().options);
             GetParam().prepare(world);
             Stepper child([&] { return GetParam().run(world); });
             over = !child.step(steps);
+            ++stops;
+            instructions = child.steps();
             std::vector<Taken> got;
             ASSERT_EQ(work_beside(world, GetParam().gives, got), "");
             if (return_before) {
@@ -125,6 +129,8 @@ protected:
             }
             ASSERT_EQ(fault_after_death(world), "");
         }
+        summarize(return_before ? "stopped in" : "went on in", GetParam().name, instructions, stops,
+                  0);
     }
 };
 

@@ -55,6 +55,7 @@ TEST_F(CtlInspect, StatusHasTheDocumentedNumbers) {
                             "grown",
                             "grow_failures",
                             "magazine_capacity",
+                            "quota",
                             "metadata_bytes",
                             "created_at",
                             "daemon_pid",
@@ -118,6 +119,8 @@ TEST_F(CtlInspect, ClientsShowsWhoHasWhat) {
     const Json clients = ctl_json({"clients", pool_})["clients"];
     ASSERT_EQ(clients.size(), 1);
     EXPECT_EQ(clients[0]["id"], client.id());
+    EXPECT_EQ(clients[0]["quota"], 0);
+    EXPECT_THAT(ctl({"clients", pool_}).out, HasSubstr("  HELD  QUOTA  CACHED"));
     EXPECT_EQ(clients[0]["pid"], ::getpid());
     EXPECT_EQ(clients[0]["uid"], ::getuid());
     EXPECT_EQ(clients[0]["state"], "active");

@@ -40,7 +40,7 @@ TEST(PoolConfig, TheShortFormHasDefaults) {
 TEST(PoolConfig, EveryKeyIsTaken) {
     const PoolConfig pool = parse_pool(
         "a-b_C9:1Kx10,max_slots=80,grow_slots=5,low_watermark=3,erase_on_put=yes,cache_bytes=4K,"
-        "max_clients=7,detached_ttl=60,owner=root,group=0,mode=0660,allow_users=root+1234,"
+        "max_clients=7,quota=9,detached_ttl=60,owner=root,group=0,mode=0660,allow_users=root+1234,"
         "allow_groups=root:77",
         "here");
     EXPECT_EQ(pool.max_slots, 80U);
@@ -49,6 +49,7 @@ TEST(PoolConfig, EveryKeyIsTaken) {
     EXPECT_TRUE(pool.erase_on_put);
     EXPECT_EQ(pool.cache_bytes, 4000U);
     EXPECT_EQ(pool.max_clients, 7U);
+    EXPECT_EQ(pool.quota, 9U);
     EXPECT_EQ(pool.detached_ttl_s, 60U);
     EXPECT_EQ(pool.owner, 0U);
     EXPECT_EQ(pool.group, 0U);
@@ -121,7 +122,7 @@ TEST(PoolConfig, ContradictionsAreRefused) {
 }
 
 TEST(PoolConfig, UnknownKeysAreRefusedByName) {
-    EXPECT_THAT(fault_of("a:1x1,quota=3"), HasSubstr("no key 'quota'; it has slot_size"));
+    EXPECT_THAT(fault_of("a:1x1,rate=3"), HasSubstr("no key 'rate'; it has slot_size"));
 }
 
 }  // namespace

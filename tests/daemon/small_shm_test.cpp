@@ -1,12 +1,9 @@
 // A full /dev/shm: an error that says how much is missing, at creation and at growth, and no
 // SIGBUS.
-#include <fcntl.h>
-#include <gmock/gmock.h>
-#include <sched.h>
-#include <sys/mount.h>
-#include <unistd.h>
+#include "support/small_shm.hpp"
 
-#include <memory>
+#include <gmock/gmock.h>
+
 #include <string>
 
 #include "raw_client.hpp"
@@ -19,28 +16,6 @@ namespace {
 namespace shm = mempool::shm;
 using testing::HasSubstr;
 
-/// A /dev/shm of 16 MiB for this process and its children.
-class SmallShm {
-public:
-    SmallShm()
-        : before_(::open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC)),
-          made_(before_ && ::unshare(CLONE_NEWNS) == 0 &&
-                ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-                ::mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=16m,mode=1777") == 0) {}
-    SmallShm(const SmallShm&) = delete;
-    SmallShm& operator=(const SmallShm&) = delete;
-    ~SmallShm() {
-        if (made_) {
-            ::setns(before_.get(), CLONE_NEWNS);
-        }
-    }
-    bool made() const { return made_; }
-
-private:
-    shm::UniqueFd before_;
-    bool made_;
-};
-
 class SmallShmTest : public testing::Test {
 protected:
     void SetUp() override {
@@ -49,7 +24,7 @@ protected:
         }
     }
     const std::string pool_ = mempool_test::unique_pool("small");
-    SmallShm shm_;
+    mempool_test::SmallShm shm_;
     mempool_test::DaemonProcess daemon_;
 };
 

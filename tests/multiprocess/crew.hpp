@@ -1,33 +1,20 @@
 // A crew of processes that use one pool as hard as they can, and check themselves.
 //
-// Used by the multiprocess tests. Each member attaches, gets slots, writes a stamp into each, hands
-// some over to whoever reads the crew's pipe, and compares the stamp before it returns one. Two
-// holders of one slot, or a slot taken from a living process, show as a stamp overwritten or a
-// return refused. Members may be killed at any moment.
+// Used by the multiprocess tests. Each member attaches once and works on several threads, as
+// worker.hpp says, until it is told to stop. Members may be killed at any moment.
 #pragma once
 
 #include <sys/types.h>
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <random>
 #include <string>
 #include <vector>
 
-namespace mempool_test {
+#include "multiprocess/worker.hpp"
 
-/// What all members did, in memory that they share.
-struct Tally {
-    std::atomic<std::uint64_t> attached;
-    std::atomic<std::uint64_t> gets;
-    std::atomic<std::uint64_t> puts;
-    std::atomic<std::uint64_t> sent;
-    std::atomic<std::uint64_t> adopted;
-    std::atomic<std::uint64_t> stale;       ///< adoptions refused: the sender died first
-    std::atomic<std::uint64_t> violations;  ///< stamps that were wrong, returns refused
-    std::atomic<std::uint32_t> stop;        ///< 1: return all and leave
-};
+namespace mempool_test {
 
 struct CrewOptions {
     std::string socket;
@@ -55,12 +42,13 @@ public:
     [[nodiscard]] const std::vector<pid_t>& members() const { return members_; }
 
 private:
-    pid_t start_one();
+    pid_t start_one(std::uint32_t life);
 
     CrewOptions options_;
     Tally* tally_ = nullptr;
     std::array<int, 2> mail_ = {-1, -1};
     std::vector<pid_t> members_;
+    std::vector<std::uint32_t> lives_;  // of the members
     std::mt19937 random_{12345};
 };
 

@@ -172,11 +172,11 @@ TEST_F(Steal, LaneThatFoundNoMagazinesLooksAgainLater) {
     EXPECT_EQ(get(victim_), GetResult::kOk);
 }
 
-// Two threads on four slots: one is never done with an operation for long, the other has to steal
-// each time. A slot in two hands shows by its mark.
-TEST(StealRace, VictimAndThiefNeverHoldOneSlot) {
-    constexpr int kRounds = 20000;
-    TestPool test({.slots = 4, .capacity = 2});
+// Three threads on few slots: one is never done with an operation for long, another has to steal. A
+// slot in two hands shows by its mark.
+void race(const test::PoolOptions& options) {
+    constexpr int kRounds = 200'000;
+    TestPool test(options);
     std::array<std::atomic<int>, 64> used{};
     std::atomic<std::uint64_t> gets{0};
     const auto work = [&](std::uint32_t id) {
@@ -215,6 +215,13 @@ TEST(StealRace, VictimAndThiefNeverHoldOneSlot) {
     }
     EXPECT_EQ(test::fault_at_rest(test, 0), "");
 }
+
+TEST(StealRace, VictimAndThiefNeverHoldOneSlot) { race({.slots = 4, .capacity = 2}); }
+
+// One less than there are threads: so one always has to steal.
+TEST(StealRace, OfTwoSlotsAmongThreeEachHasOneHolder) { race({.slots = 2, .capacity = 1}); }
+
+TEST(StealRace, OfTwoSlotsInOneMagazineEachHasOneHolder) { race({.slots = 2, .capacity = 2}); }
 
 // From here on membarrier(2) fails with EPERM in this process.
 bool refuse_membarrier() {

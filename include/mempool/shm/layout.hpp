@@ -216,6 +216,7 @@ struct Live {
     std::atomic<std::uint32_t> segment_count;  ///< publishes SegmentEntry and all behind it
     std::atomic<std::uint32_t> options;
     std::atomic<std::uint32_t> waiters;  ///< clients asleep in get_for; a hint the daemon corrects
+    std::atomic<std::uint32_t> quota;    ///< slots one client may hold; 0: no quota
     // Written by clients that find the pool exhausted, and by those who end that.
     alignas(kCacheLine) std::atomic<std::uint32_t> grow_wanted;
     std::atomic<std::uint32_t>
@@ -371,6 +372,7 @@ static_assert(offsetof(RingState, head) == 0 && offsetof(RingState, tail) == 64)
 static_assert(kSharedLayout<Live> && sizeof(Live) == kPage);
 static_assert(offsetof(Live, now) == 0 && offsetof(Live, segment_count) == 4);
 static_assert(offsetof(Live, options) == 8 && offsetof(Live, waiters) == 12);
+static_assert(offsetof(Live, quota) == 16);
 static_assert(offsetof(Live, grow_wanted) == 64 && offsetof(Live, wake_sequence) == 68);
 static_assert(offsetof(Live, promised_until) == 72);
 static_assert(offsetof(Live, reclaimed) == 128 && offsetof(Live, deaths) == 136);
