@@ -170,14 +170,16 @@ TEST_F(KillDaemon, InRepairComesToTheSameEnd) {
     const shm::MagazineId hidden = depot.claim_room(shm::kDaemonLane);
     depot.give(hidden);
     pool.magazine(hidden).count.store(~0U);
-    const SlotIndex lost{shm::Pool::items(pool.magazine(world.other->loaded()))[0].load()};
-    const shm::SlotWord word{pool.word(lost).load()};
-    ASSERT_EQ(word.state(), shm::SlotState::kFree);
-    pool.word(lost).store(
-        shm::SlotWord::free(word.generation(), shm::MagazineId{shm::kMaxPlace}).bits);
+    // The last free slot is in no magazine that can be.
+    SlotIndex lost{};
+    shm::for_each_slot(pool, [&](SlotIndex i) {
+        lost = shm::SlotWord{pool.word(i).load()}.state() == shm::SlotState::kFree ? i : lost;
+    });
+    const shm::Generation generation = shm::SlotWord{pool.word(lost).load()}.generation();
+    pool.word(lost).store(shm::SlotWord::free(generation, shm::MagazineId{shm::kMaxPlace}).bits);
     pool.word(world.victim_holds[0].index)
         .store(shm::SlotWord::held(shm::Generation{4}, ClientId{shm::kMaxPlace}).bits);
-    const auto mend = [&] { return repair(pool, victim_or_daemon, false, nullptr).total(); };
+    const auto mend = [&] { return repair(pool, victim_or_daemon, false, nullptr, 1).total(); };
     for_each_death(
         world,
         [&] {

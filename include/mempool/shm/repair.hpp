@@ -168,12 +168,12 @@ inline std::uint32_t mend_rings(const Pool& pool) {
 
 /// Mends what can be mended of `pool`. `is_dead` and `erase` as in reclaim(), which is part of it;
 /// `alone`: no client is attached, and none comes meanwhile. What an audit finds afterwards could
-/// not be mended: it may be somebody's. Takes some passes of an audit.
+/// not be mended: it may be somebody's. Takes some passes of an audit; `looks`: as its rounds.
 ///
 /// Idempotent, and each step by itself leaves the pool as sound as it was or sounder: cut off
 /// anywhere and called again, by the next daemon too, it comes to the same end.
 template <typename IsDead, typename Erase>
-Repaired repair(const Pool& pool, IsDead&& is_dead, bool alone, Erase&& erase) {
+Repaired repair(const Pool& pool, IsDead&& is_dead, bool alone, Erase&& erase, int looks = 5) {
     constexpr int kRounds = 4;  // what was mended may show what it hid
     Repaired done;
     detail::Repairer repairer(pool, alone, erase);
@@ -186,7 +186,7 @@ Repaired repair(const Pool& pool, IsDead&& is_dead, bool alone, Erase&& erase) {
         done[Fault::kLaneOwner] += taken.lanes;
         done[Fault::kMagazineHint] += taken.hints;
         done[Fault::kLaneMap] += detail::mend_lane_map(pool);
-        const AuditResult found = audit(pool);
+        const AuditResult found = audit(pool, looks);
         DaemonDepot depot(pool);
         detail::Filler filler(depot);
         for (const Finding& f : found.findings) {
