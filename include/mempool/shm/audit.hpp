@@ -10,12 +10,12 @@
 #include <atomic>
 #include <bit>
 #include <chrono>
-#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -113,7 +113,10 @@ struct Finding {
     std::uint32_t where = 0;  ///< the slot's index; the id of magazine, lane or client; kFullRing …
     std::uint64_t word = 0;  ///< as it stands there; 0 for a ring
 
-    friend auto operator<=>(const Finding&, const Finding&) = default;
+    friend bool operator==(const Finding&, const Finding&) = default;
+    friend bool operator<(const Finding& a, const Finding& b) noexcept {
+        return std::tie(a.fault, a.where, a.word) < std::tie(b.fault, b.where, b.word);
+    }
 };
 
 /// What Finding::where says of a ring.
