@@ -1,11 +1,14 @@
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "connection.hpp"
+#include "fault_names.hpp"
 #include "mempool/inspect.hpp"
 #include "mempool/shm/names.hpp"
 
@@ -49,6 +52,31 @@ ReclaimReport Admin::reclaim(std::string_view pool,
                      : kNoAge;
     const shm::Reply reply = impl_->link.call(request_about(shm::RequestKind::kReclaim, pool, age));
     return {.clients = reply.values[1], .slots = reply.values[0], .detached = reply.values[2]};
+}
+
+RepairReport Admin::repair(std::string_view pool) {
+    shm::Reply reply;
+    try {
+        reply = impl_->link.call(request_about(shm::RequestKind::kRepair, pool, 0));
+    } catch (const Error& e) {
+        if (e.code() != std::errc::connection_reset) {
+            throw;
+        }
+        // It has ended meanwhile, or doesn't know the request. If it answers another, the latter.
+        throw Error(EOPNOTSUPP, std::generic_category(),
+                    daemon_version() + " does not know how to repair a pool: use a newer release");
+    }
+    RepairReport report;
+    report.clients = reply.values[1];
+    std::array<std::uint64_t, sizeof(reply.text) / sizeof(std::uint64_t)> counts{};
+    std::memcpy(counts.data(), reply.text, sizeof(reply.text));
+    const std::size_t kinds = std::min<std::uint64_t>(reply.values[2], counts.size());
+    for (std::size_t fault = 0; fault < kinds; ++fault) {
+        if (counts.at(fault) != 0) {
+            report.mended.push_back({.fault = detail::name_of(fault), .count = counts.at(fault)});
+        }
+    }
+    return report;
 }
 
 std::string Admin::daemon_version() {

@@ -95,11 +95,16 @@ std::uint64_t Slot::offset() const noexcept {
 }
 
 Handle Slot::detach() noexcept {
+    std::byte* const data = data_;
     const Handle handle = release();
-    return handle &&
-                   static_cast<detail::ClientImpl*>(owner_.core())->detach(handle) == detail::kNone
-               ? handle
-               : Handle{};
+    if (!handle) {
+        return {};
+    }
+    const Errc why = static_cast<detail::ClientImpl*>(owner_.core())->detach(handle);
+    if (why == Errc::kPoolDamaged) {
+        data_ = data;  // nothing has changed: it is still held, by this object
+    }
+    return why == detail::kNone ? handle : Handle{};
 }
 
 void Slot::set_tag(std::uint32_t tag) noexcept {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "connection.hpp"
+#include "fault_names.hpp"
 #include "mapping.hpp"
 #include "mempool/inspect.hpp"
 #include "mempool/shm/audit.hpp"
@@ -154,31 +155,43 @@ std::string text_of(const std::array<std::uint8_t, 16>& uuid) {
 }
 
 AuditFinding explain(const shm::Finding& finding) {
-    const std::string slot = "slot " + std::to_string(finding.where);
-    const std::string magazine = "magazine " + std::to_string(finding.where);
-    const auto found = [&](const char* fault, std::string text) {
-        return AuditFinding{.fault = fault, .text = std::move(text), .where = finding.where};
+    const std::string number = std::to_string(finding.where);
+    const auto found = [&](std::string text) {
+        return AuditFinding{.fault = detail::name_of(finding.fault),
+                            .text = std::move(text),
+                            .where = finding.where};
     };
     switch (finding.fault) {
         case shm::Fault::kSlotState:
-            return found("slot-state", slot + " is in no known state");
+            return found("slot " + number + " is in no known state");
         case shm::Fault::kSlotUnlisted:
-            return found("slot-unlisted",
-                         slot + " is free by its word but its magazine does not list it");
+            return found("slot " + number +
+                         " is free by its word but its magazine does not list it");
         case shm::Fault::kSlotHolder:
-            return found("slot-holder", slot + " is held by a client that is not attached");
+            return found("slot " + number + " is held by a client that is not attached");
         case shm::Fault::kMagazineState:
-            return found("magazine-state", magazine + " is in no known state");
+            return found("magazine " + number + " is in no known state");
         case shm::Fault::kMagazineOwner:
-            return found("magazine-owner",
-                         magazine + " belongs to a lane that no attached client owns");
+            return found("magazine " + number + " belongs to a lane that no attached client owns");
         case shm::Fault::kMagazineItem:
-            return found("magazine-item", magazine + " lists a slot that is not in it");
+            return found("magazine " + number + " does not list just the slots that are in it");
         case shm::Fault::kMagazineHint:
-            return found("magazine-hint",
-                         magazine + " is in the depot but no ring names it; mempoold mends this");
+            return found("magazine " + number +
+                         " is in the depot but no ring names it; mempoold mends this");
+        case shm::Fault::kRing:
+            return found(std::string(finding.where == shm::kFullRing
+                                         ? "the ring of magazines with slots"
+                                         : "the ring of empty magazines") +
+                         " contradicts itself; mempoold mends this");
+        case shm::Fault::kLaneState:
+            return found("lane " + number + " is in no known state");
+        case shm::Fault::kLaneOwner:
+            return found("lane " + number + " belongs to a client that is not attached");
+        case shm::Fault::kClientRecord:
+            return found("the record of client " + number + " is in no known state");
+        default:
+            return found("a fault this release does not know");
     }
-    return found("unknown", "a fault this release does not know");
 }
 
 /// Adds up what the lanes have counted.

@@ -28,17 +28,58 @@ std::optional<shm::ClientId> ClientTable::add(const ClientIdentity& client, std:
     entries_[best].attached = true;
     entries_[best].identity = client;
     const shm::ClientId id{static_cast<std::uint32_t>(best)};
+    entries_[best].attached_at = now;
     shm::ClientRecord& record = view_.client(id);
+    describe(entries_[best], record);
+    record.state.store(shm::ClientState::kActive, std::memory_order_release);
+    return id;
+}
+
+void ClientTable::describe(const Entry& entry, shm::ClientRecord& record) noexcept {
+    const ClientIdentity& client = entry.identity;
     record.pid = static_cast<std::uint32_t>(client.pid);
     record.uid = client.uid;
     record.gid = client.gid;
     record.start_time = client.start_time;
-    record.attached_at = now;
+    record.attached_at = entry.attached_at;
     std::memset(record.command, 0, sizeof(record.command));
     std::memcpy(record.command, client.command.data(),
                 std::min(client.command.size(), sizeof(record.command)));
-    record.state.store(shm::ClientState::kActive, std::memory_order_release);
-    return id;
+}
+
+std::uint64_t ClientTable::restore() noexcept {
+    std::uint64_t wrong = 0;
+    for (std::uint32_t number = 1; number < entries_.size(); ++number) {
+        const Entry& entry = entries_[number];
+        shm::ClientRecord& record = view_.client(shm::ClientId{number});
+        const shm::ClientState state = record.state.load(std::memory_order_acquire);
+        if (!entry.attached) {
+            if (state != shm::ClientState::kFree) {
+                record.state.store(shm::ClientState::kFree, std::memory_order_release);
+                ++wrong;
+            }
+            continue;
+        }
+        shm::ClientRecord right{};
+        describe(entry, right);
+        const bool known =
+            state == shm::ClientState::kActive || state == shm::ClientState::kLeaving;
+        if (!known || record.pid != right.pid || record.uid != right.uid ||
+            record.gid != right.gid || record.start_time != right.start_time ||
+            record.attached_at != right.attached_at ||
+            std::memcmp(record.command, right.command, sizeof(right.command)) != 0) {
+            describe(entry, record);
+            record.state.store(known ? state : shm::ClientState::kActive,
+                               std::memory_order_release);
+            ++wrong;
+        }
+    }
+    return wrong;
+}
+
+std::uint32_t ClientTable::count() const noexcept {
+    return static_cast<std::uint32_t>(std::count_if(std::next(entries_.begin()), entries_.end(),
+                                                    [](const Entry& e) { return e.attached; }));
 }
 
 std::uint32_t ClientTable::count_of(uid_t uid) const noexcept {
@@ -65,6 +106,7 @@ std::optional<ClientIdentity> ClientTable::recorded(shm::ClientId id) const {
 void ClientTable::readmit(shm::ClientId id, const ClientIdentity& client) {
     entries_[raw(id)].attached = true;
     entries_[raw(id)].identity = client;
+    entries_[raw(id)].attached_at = view_.client(id).attached_at;
 }
 
 void ClientTable::mark_dead(shm::ClientId id) {

@@ -45,6 +45,12 @@ public:
     /// Ends the attachment; the id may be given out again (I5: all it owned was taken back).
     void remove(mempool::shm::ClientId id);
 
+    /// Writes the records anew that differ from what this table says; how many.
+    std::uint64_t restore() noexcept;
+
+    /// How many clients are attached.
+    [[nodiscard]] std::uint32_t count() const noexcept;
+
     /// Whether the client itself has written that it is done.
     [[nodiscard]] bool says_leaving(mempool::shm::ClientId id) const;
     [[nodiscard]] bool is_attached(mempool::shm::ClientId id) const noexcept;
@@ -59,9 +65,11 @@ public:
 private:
     struct Entry {
         bool attached = false;
-        std::uint64_t freed = 0;  // grows with each removal: smallest is free for longest
+        std::uint64_t freed = 0;        // grows with each removal: smallest is free for longest
+        std::uint64_t attached_at = 0;  // seconds since the epoch
         ClientIdentity identity;
     };
+    static void describe(const Entry& entry, mempool::shm::ClientRecord& record) noexcept;
 
     mempool::shm::Pool view_;
     std::vector<Entry> entries_;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <iterator>
 #include <system_error>
 #include <utility>
@@ -258,6 +259,25 @@ Answer reclaim(Service& service, const Conversation& c, const Request& request) 
     return answer;
 }
 
+Answer repair(const Service& service, const Conversation& c, const Request& request) {
+    Answer answer;
+    const auto pool = find_for_admin(service, c, request, answer);
+    if (!pool) {
+        return answer;
+    }
+    const shm::Repaired done = pool->repair();
+    static_assert(sizeof(done.mended) <= sizeof(answer.reply.text));
+    answer.reply.values[0] = done.total();
+    answer.reply.values[1] = pool->clients().count();
+    answer.reply.values[2] = done.mended.size();
+    std::memcpy(answer.reply.text, done.mended.data(), sizeof(done.mended));
+    if (done.total() != 0) {
+        log_info("pool '{}': repaired on request of uid {}: {} things mended", pool->name(),
+                 c.peer.uid, done.total());
+    }
+    return answer;
+}
+
 Answer dispatch(Service& service, Conversation& c, const Request& request) {
     switch (request.kind) {
         case RequestKind::kAttach:
@@ -283,6 +303,8 @@ Answer dispatch(Service& service, Conversation& c, const Request& request) {
             return grow(service, c, request);
         case RequestKind::kReclaim:
             return reclaim(service, c, request);
+        case RequestKind::kRepair:
+            return repair(service, c, request);
         case RequestKind::kStatus:
             return status(service);
     }

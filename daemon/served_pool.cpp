@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cerrno>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "daemon/grower.hpp"
@@ -60,8 +61,10 @@ void ServedPool::begin_service() {
     }
     const shm::AuditResult audit = shm::audit(view());
     if (!audit.findings.empty()) {
-        log_warning("pool '{}': the audit of {} slots found {} faults; see mempoolctl audit {}",
-                    name(), audit.slots, audit.findings.size(), name());
+        log_warning(
+            "pool '{}': the audit of {} slots found {} faults; see mempoolctl audit {}, and "
+            "its --repair",
+            name(), audit.slots, audit.findings.size(), name());
     }
     live.daemon_starts.fetch_add(1, std::memory_order_relaxed);
     live.daemon_pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
@@ -75,25 +78,29 @@ std::optional<shm::ClientId> ServedPool::attach(const ClientIdentity& client) {
     return clients_.add(client, epoch_now());
 }
 
+// Calls `work(erase)` with what erases a slot, or nullptr.
+template <typename Work>
+auto ServedPool::with_erase(Work work) {
+    return config_.erase_on_put ? work([this](shm::SlotIndex i) { storage_->erase(i); })
+                                : work(nullptr);
+}
+
 shm::Reclaimed ServedPool::sweep() {
+    restore();
     const auto is_gone = [this](shm::ClientId c) {
         return c == shm::kDaemonClient || !clients_.is_attached(c);
     };
-    if (!config_.erase_on_put) {
-        return shm::reclaim(view(), is_gone, nullptr);
-    }
-    return shm::reclaim(view(), is_gone, [this](shm::SlotIndex i) { storage_->erase(i); });
+    return with_erase([&](auto erase) { return shm::reclaim(view(), is_gone, erase); });
 }
 
 shm::Reclaimed ServedPool::detach(shm::ClientId id, bool died) {
+    restore();
     clients_.mark_dead(id);
     const auto is_gone = [this, id](shm::ClientId c) {
         return c == id || c == shm::kDaemonClient || !clients_.is_attached(c);
     };
     const shm::Reclaimed taken =
-        config_.erase_on_put
-            ? shm::reclaim(view(), is_gone, [this](shm::SlotIndex i) { storage_->erase(i); })
-            : shm::reclaim(view(), is_gone, nullptr);
+        with_erase([&](auto erase) { return shm::reclaim(view(), is_gone, erase); });
     clients_.remove(id);
     if (died) {
         view().live().deaths.fetch_add(1, std::memory_order_relaxed);
@@ -105,11 +112,45 @@ std::uint64_t ServedPool::free_detached(std::uint64_t seconds) {
     const std::uint64_t now = epoch_now();
     view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
     const auto not_after = static_cast<std::uint32_t>(now > seconds ? now - seconds : 0);
-    if (!config_.erase_on_put) {
-        return shm::reclaim_detached(view(), not_after, nullptr);
+    return with_erase([&](auto erase) { return shm::reclaim_detached(view(), not_after, erase); });
+}
+
+// Whoever wrote there wrote over what the clients need to find the pool's slots: not a matter for
+// an operator, since the daemon knows for certain what belongs there.
+shm::Repaired ServedPool::restore() {
+    const Storage::Restored restored = storage_->restore();
+    shm::Repaired done;
+    done[shm::Fault::kHeader] = restored.header ? 1 : 0;
+    done[shm::Fault::kSegmentTable] = restored.entries;
+    const bool wrong = done.total() != 0;
+    if (wrong && !restored_) {
+        log_warning("pool '{}': somebody wrote over its {}; restored. See mempoolctl audit {}",
+                    name(), restored.header ? "header" : "segment table", name());
     }
-    return shm::reclaim_detached(view(), not_after,
-                                 [this](shm::SlotIndex i) { storage_->erase(i); });
+    restored_ = wrong;
+    return done;
+}
+
+shm::Repaired ServedPool::repair() {
+    publish_options();
+    shm::Repaired done = restore();
+    done[shm::Fault::kClientRecord] += clients_.restore();
+    const auto is_gone = [this](shm::ClientId c) {
+        return c == shm::kDaemonClient || !clients_.is_attached(c);
+    };
+    const bool alone = clients_.count() == 0;
+    const shm::Repaired rest =
+        with_erase([&](auto erase) { return shm::repair(view(), is_gone, alone, erase); });
+    for (std::size_t k = 0; k < done.mended.size(); ++k) {
+        done.mended.at(k) += rest.mended.at(k);
+    }
+    const std::uint32_t excess = excess_of_waiters();
+    if (excess != 0) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{2});
+        done[shm::Fault::kWaiters] += subtract_waiters(excess) ? 1U : 0U;
+    }
+    growth_pending_ = true;
+    return done;
 }
 
 void ServedPool::add_segment(std::uint32_t slots) {
@@ -200,6 +241,9 @@ constexpr std::chrono::seconds kLongestTick{5};
 void ServedPool::tick_second() {
     const std::uint64_t now = epoch_now();
     view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
+    storage_->check_sizes();
+    restore();
+    mend_rings();
     shm::rehint(view());
     correct_waiters();
     watch_quota();
@@ -225,6 +269,14 @@ void ServedPool::tick_second() {
 // The count is a hint: a waiter that died is still in it. What stays wrong for a second by the same
 // figure is no waiter on its way in or out.
 void ServedPool::correct_waiters() noexcept {
+    if (waiters_off_ != 0 && subtract_waiters(waiters_off_)) {
+        waiters_off_ = 0;
+    } else {
+        waiters_off_ = excess_of_waiters();
+    }
+}
+
+std::uint32_t ServedPool::excess_of_waiters() const noexcept {
     const shm::Pool& pool = view();
     std::uint32_t waiting = 0;
     for (std::uint32_t l = 1; l < pool.geometry().lane_count; ++l) {
@@ -234,17 +286,26 @@ void ServedPool::correct_waiters() noexcept {
             waiting += lane.waiting.load(std::memory_order_relaxed);
         }
     }
-    std::uint32_t stored = pool.live().waiters.load(std::memory_order_relaxed);
-    if (stored == waiting) {
-        waiters_off_.reset();
-        return;
+    return pool.live().waiters.load(std::memory_order_relaxed) - waiting;
+}
+
+// Only if it still is too high by that.
+bool ServedPool::subtract_waiters(std::uint32_t excess) noexcept {
+    std::uint32_t stored = view().live().waiters.load(std::memory_order_relaxed);
+    return excess_of_waiters() == excess && view().live().waiters.compare_exchange_strong(
+                                                stored, stored - excess, std::memory_order_relaxed);
+}
+
+// A ring that was damaged blocks all that its magazines hold, and needs nobody's consent to be made
+// anew: it holds hints only.
+void ServedPool::mend_rings() {
+    const shm::Pool& pool = view();
+    const bool damaged = !shm::rings_fit(pool);
+    if (damaged && rings_damaged_) {
+        const std::uint32_t hints = shm::mend_rings(pool);
+        log_warning("pool '{}': its rings were damaged; made anew, with {} hints", name(), hints);
     }
-    if (waiters_off_ == stored - waiting) {
-        pool.live().waiters.compare_exchange_strong(stored, waiting, std::memory_order_relaxed);
-        waiters_off_.reset();
-    } else {
-        waiters_off_ = stored - waiting;
-    }
+    rings_damaged_ = damaged && !rings_damaged_;
 }
 
 // Counting takes a pass over the slot words, so only where there is a quota.

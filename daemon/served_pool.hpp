@@ -15,6 +15,7 @@
 #include "daemon/quota_watch.hpp"
 #include "daemon/storage.hpp"
 #include "mempool/shm/reclaim.hpp"
+#include "mempool/shm/repair.hpp"
 
 namespace mempoold {
 
@@ -45,6 +46,9 @@ public:
     /// Frees slots that have been detached for that long; how many.
     std::uint64_t free_detached(std::uint64_t seconds);
 
+    /// Mends what can be mended without touching anything of a live client; how much of each Fault.
+    mempool::shm::Repaired repair();
+
     /// Adds a segment of `slots` slots, or as many as max_slots leaves; how many. Throws
     /// std::system_error: ENOSPC at max_slots or without memory, EINVAL for 0.
     std::uint32_t grow(std::uint64_t slots);
@@ -65,7 +69,15 @@ public:
 
 private:
     void publish_options() const noexcept;
+    /// By how much the sum of waiters is too high, modulo 2^32.
+    [[nodiscard]] std::uint32_t excess_of_waiters() const noexcept;
     void correct_waiters() noexcept;
+    bool subtract_waiters(std::uint32_t excess) noexcept;
+    /// Restores header and segment table, and makes rings anew that were damaged a second ago too.
+    mempool::shm::Repaired restore();
+    void mend_rings();
+    template <typename Work>
+    auto with_erase(Work work);
     void add_segment(std::uint32_t slots);
     void growth_failed(std::uint32_t slots, const char* why, Clock::time_point now);
     void watch_quota();
@@ -80,7 +92,9 @@ private:
     std::uint32_t growth_failures_ = 0;
     Clock::time_point growth_retry_{};
 
-    std::optional<std::uint32_t> waiters_off_;  // by how much the count was wrong a second ago
+    std::uint32_t waiters_off_ = 0;  // by how much the count was wrong a second ago
+    bool rings_damaged_ = false;     // a second ago
+    bool restored_ = false;          // header or segment table, when they were looked at last
     std::uint64_t next_detached_scan_ = 0;
     std::optional<Clock::time_point> last_tick_;
     std::uint64_t last_tick_time_ = 0;  // the same, seconds since the epoch

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <sys/file.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -99,6 +100,46 @@ void Storage::map(const shm::Geometry& geometry) {
     view_ = shm::Pool(map_->base(), geometry);
 }
 
+// Once it is as it will stay.
+void Storage::keep_header() noexcept {
+    std::memcpy(header_.data(), static_cast<const void*>(&view_.header()), header_.size());
+}
+
+Storage::Restored Storage::restore() noexcept {
+    Restored restored;
+    void* shared = static_cast<void*>(&view_.header());
+    if (std::memcmp(shared, header_.data(), header_.size()) != 0) {
+        std::memcpy(shared, header_.data(), header_.size());
+        restored.header = true;
+    }
+    const auto count = static_cast<std::uint32_t>(segments_.size());
+    for (std::uint32_t number = 0; number < count; ++number) {
+        shm::SegmentEntry& entry = view_.segment(number);
+        if (std::memcmp(&entry, &segments_[number].entry, sizeof(entry)) != 0) {
+            entry = segments_[number].entry;
+            ++restored.entries;
+        }
+    }
+    if (view_.live().segment_count.load(std::memory_order_relaxed) != count) {
+        view_.live().segment_count.store(count, std::memory_order_release);
+        ++restored.entries;
+    }
+    return restored;
+}
+
+void Storage::check_sizes() noexcept {
+    for (std::uint32_t number = 0; number < segments_.size(); ++number) {
+        struct stat status {};
+        const StoredSegment& segment = segments_[number];
+        const std::uint64_t bytes =
+            shm::segment_file_bytes(geometry(), number, segment.entry.slot_count);
+        if (::fstat(segment.writable.get(), &status) == 0 &&
+            static_cast<std::uint64_t>(status.st_size) < bytes) {
+            truncated_ = true;
+        }
+    }
+}
+
 std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config,
                                            std::shared_ptr<Backing> backing) {
     std::unique_ptr<Storage> storage(new Storage(config, std::move(backing)));
@@ -143,6 +184,7 @@ std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config,
     }
     std::copy(std::begin(header.uuid), std::end(header.uuid), storage->uuid_.begin());
     storage->map(header.geometry);
+    std::memcpy(storage->header_.data(), static_cast<const void*>(&header), sizeof(header));
     storage->read_segments();
     if (const std::uint64_t expected = shm::segment_file_bytes(
             header.geometry, 0, storage->segments_.front().entry.slot_count);

@@ -85,18 +85,31 @@ public:
     [[nodiscard]] std::uint32_t slots() const noexcept;
     /// Tells this pool from another that has or had its name; never 0.
     [[nodiscard]] std::uint64_t key() const noexcept;
+    /// Writes header and segment table anew where they differ from what this daemon made or
+    /// checked. What others see is then what it works by.
+    struct Restored {
+        bool header = false;
+        std::uint32_t entries = 0;  ///< of the segment table, their number included
+    };
+    Restored restore() noexcept;
+
+    /// Looks whether all files are still as long as they must be; faulted() tells. What this daemon
+    /// never touches, the slots, is seen to be missing only so.
+    void check_sizes() noexcept;
+
     /// Which file segment 0 is.
     [[nodiscard]] dev_t device() const noexcept { return device_; }
     [[nodiscard]] ino_t inode() const noexcept { return inode_; }
     /// Whether the file turned out to be shorter than it was: nothing in the view is to be
     /// believed.
-    [[nodiscard]] bool faulted() const noexcept { return guard_->faulted(); }
+    [[nodiscard]] bool faulted() const noexcept { return truncated_ || guard_->faulted(); }
 
 private:
     Storage(const PoolConfig& config, std::shared_ptr<Backing> backing);
 
     void open_first(UniqueFd lock);
     void map(const mempool::shm::Geometry& geometry);
+    void keep_header() noexcept;
     void set_permissions(int fd, std::uint32_t number) const;
     void require_space(std::uint64_t bytes) const;
     [[noreturn]] void no_space(int error, std::uint64_t needed) const;
@@ -114,6 +127,8 @@ private:
     dev_t device_ = 0;
     ino_t inode_ = 0;
     std::array<std::uint8_t, 16> uuid_{};
+    std::array<std::byte, sizeof(mempool::shm::Header)> header_{};  // as it must stand there
+    bool truncated_ = false;
     std::optional<mempool::shm::SegmentMap> map_;
     std::optional<FaultGuard> guard_;  // ends before the mapping
     mempool::shm::Pool view_;

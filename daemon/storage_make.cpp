@@ -124,6 +124,7 @@ std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t
     shm::write_header(storage->view_, identity);
     shm::announce_segment(storage->view_, 0, entry);
     shm::mark_ready(storage->view_);
+    storage->keep_header();
     storage->backing_->keep(0, fd);
     removal.keep();
     return storage;

@@ -38,6 +38,8 @@ struct AttachOptions {
 /// not async-signal-safe. A process that forks keeps its client; in the child every operation is
 /// refused with Errc::kForked and the child may attach anew.
 ///
+/// One that was moved from may be assigned to or destroyed, and nothing else.
+///
 /// Destroying it returns its caches, and the daemon takes back what it still holds: its Slots must
 /// be gone by then.
 class MEMPOOL_EXPORT Client {

@@ -139,6 +139,16 @@ struct ReclaimReport {
     std::uint64_t detached = 0;  ///< detached slots freed
 };
 
+/// What a repair mended.
+struct RepairReport {
+    struct Mended {
+        std::string fault;  ///< short name, as in AuditFinding, or "header", "segment-table", …
+        std::uint64_t count = 0;
+    };
+    std::vector<Mended> mended;  ///< each fault of which there were any
+    std::uint64_t clients = 0;   ///< attached: what may be theirs was left as it was
+};
+
 /// A connection to the daemon for actions that change a pool. Needs root, the daemon's uid, or
 /// membership in its admin_group. Not thread-safe. Members throw Error.
 class MEMPOOL_EXPORT Admin {
@@ -155,6 +165,10 @@ public:
     /// Sweeps dead clients now; with an age, also frees slots detached for longer than that.
     ReclaimReport reclaim(std::string_view pool,
                           std::optional<std::chrono::seconds> detached_age = std::nullopt);
+    /// Mends what an audit finds, beside live clients and without touching what may be theirs. What
+    /// an audit finds afterwards can't be mended while they are attached, or at all. EOPNOTSUPP if
+    /// the daemon is of a release that can't.
+    RepairReport repair(std::string_view pool);
     /// "mempoold VERSION, pid N" of the daemon that answers.
     [[nodiscard]] std::string daemon_version();
 

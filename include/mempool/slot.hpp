@@ -67,7 +67,8 @@ public:
     }
 
     /// Leaves the slot to whoever adopts the handle: it outlives this process, and this object is
-    /// empty afterwards. An empty Handle if the slot was taken away meanwhile.
+    /// empty afterwards. An empty Handle if the slot was taken away meanwhile, or if the pool is
+    /// too damaged to work with: then this object keeps the slot.
     [[nodiscard]] MEMPOOL_EXPORT Handle detach() noexcept;
     /// Forgets the slot without returning it: for one whose receiver adopts or puts the handle.
     /// Until then it counts as this client's, and is reclaimed if this process dies.

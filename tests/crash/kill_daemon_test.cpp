@@ -13,6 +13,7 @@
 
 #include "crash/scenario.hpp"
 #include "crash/stepper.hpp"
+#include "mempool/shm/repair.hpp"
 
 namespace mempool::test {
 namespace {
@@ -159,6 +160,38 @@ TEST_F(KillDaemon, InRehintLosesNothing) {
             return 0;
         },
         [&] { return fault_after_restart(world, 2); });
+}
+
+TEST_F(KillDaemon, InRepairComesToTheSameEnd) {
+    World world(kSmall);
+    prepare_death(world);
+    const shm::Pool& pool = world.pool();
+    // Of everything that is mended beside clients, something.
+    pool.live().full.tail.fetch_add(std::uint64_t{1} << 60U);
+    Depot depot(pool);
+    const shm::MagazineId hidden = depot.claim_room(shm::kDaemonLane);
+    depot.give(hidden);
+    pool.magazine(hidden).count.store(~0U);
+    // The last free slot is in no magazine that can be.
+    SlotIndex lost{};
+    shm::for_each_slot(pool, [&](SlotIndex i) {
+        lost = shm::SlotWord{pool.word(i).load()}.state() == shm::SlotState::kFree ? i : lost;
+    });
+    const shm::Generation generation = shm::SlotWord{pool.word(lost).load()}.generation();
+    pool.word(lost).store(shm::SlotWord::free(generation, shm::MagazineId{shm::kMaxPlace}).bits);
+    pool.word(world.victim_holds[0].index)
+        .store(shm::SlotWord::held(shm::Generation{4}, ClientId{shm::kMaxPlace}).bits);
+    const auto mend = [&] { return repair(pool, victim_or_daemon, false, nullptr, 1).total(); };
+    for_each_death(
+        world,
+        [&] {
+            mend();
+            return 0;
+        },
+        [&]() -> std::string {
+            mend();
+            return mend() != 0 ? "a second repair found more" : fault_after_restart(world, 2);
+        });
 }
 
 // Slots of 16 KiB: four indices begin a page together, so that a segment of five leaves a gap.

@@ -88,6 +88,7 @@ TEST_F(CtlAdmin, AnotherUserIsNotAllowed) {
     const Finished grow = ctl({"grow", pool_, "1"}, as_nobody);
     EXPECT_EQ(grow.status, 4) << grow.err;
     EXPECT_EQ(ctl({"reclaim", pool_}, as_nobody).status, 4);
+    EXPECT_EQ(ctl({"audit", pool_, "--repair"}, as_nobody).status, 4);
     EXPECT_EQ(status()["slots"], 64);
 }
 

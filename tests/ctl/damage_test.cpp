@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <mempool/client.hpp>
 
 #include "mempool/shm/layout.hpp"
 #include "mempool/shm/unique_fd.hpp"
@@ -20,7 +21,7 @@ class CtlDamage : public CtlTest {
 protected:
     void SetUp() override {
         CtlTest::SetUp();
-        daemon_.kill9();  // it must not mend what is broken here
+        daemon_.kill9();  // it must not mend what is broken here, unless told to
         object_ = UniqueFd(::open(("/dev/shm/mempool." + pool_).c_str(), O_RDWR | O_CLOEXEC));
         ASSERT_TRUE(object_);
         ASSERT_EQ(::pread(object_.get(), &geometry_, sizeof geometry_,
@@ -57,6 +58,55 @@ TEST_F(CtlDamage, AuditNamesTheSlotWithASenselessWord) {
     EXPECT_THAT(table.out, HasSubstr("slot 3 is in no known state"));
     EXPECT_EQ(status()["unknown"], 1);
     EXPECT_EQ(ctl_json({"slots", pool_, "--state", "unknown"})["slots"].size(), 1);
+}
+
+TEST_F(CtlDamage, RepairSaysWhatItMendedByKindAndNumber) {
+    daemon_.restart();
+    using mempool::shm::ClientId;
+    using mempool::shm::Generation;
+    using mempool::shm::SlotWord;
+    // Three slots of a client that nobody is, one that makes no sense while nobody is attached.
+    for (const unsigned slot : {3U, 4U, 5U}) {
+        write(geometry_.records_offset + slot * sizeof(mempool::shm::SlotRecord),
+              SlotWord::held(Generation{7}, ClientId{9}).bits);
+    }
+    write(geometry_.records_offset + 9 * sizeof(mempool::shm::SlotRecord), 0xff);
+    const Json answer = ctl_json({"audit", pool_, "--repair"});
+    EXPECT_EQ(answer["clean"], true);
+    EXPECT_EQ(answer["repaired"]["clients"], 0);
+    const Json& mended = answer["repaired"]["mended"];
+    const auto has = [&](const char* fault, int count) {
+        return std::find(mended.begin(), mended.end(), Json{{"fault", fault}, {"count", count}}) !=
+               mended.end();
+    };
+    EXPECT_TRUE(has("slot-holder", 3)) << mended;
+    EXPECT_TRUE(has("slot-state", 1)) << mended;
+    EXPECT_EQ(status()["free"], 64);
+    const Finished again = ctl({"audit", pool_, "--repair"});
+    EXPECT_EQ(again.status, 0) << again.err;
+    EXPECT_THAT(again.out, HasSubstr(pool_ + ": nothing mended\n" + pool_ + ": clean"));
+}
+
+TEST_F(CtlDamage, RepairLeavesWhatALiveClientMayHold) {
+    daemon_.restart();
+    const mempool::Client client =
+        mempool::Client::attach(pool_, {.socket = daemon_.socket_path()});
+    write(geometry_.records_offset + 9 * sizeof(mempool::shm::SlotRecord), 0xff);
+    const Json answer = ctl_json({"audit", pool_, "--repair"}, 1);
+    EXPECT_EQ(answer["repaired"]["clients"], 1);
+    EXPECT_EQ(answer["repaired"]["mended"].size(), 1) << "the magazine that lists it";
+    ASSERT_EQ(answer["findings"].size(), 1);
+    EXPECT_EQ(answer["findings"][0]["fault"], "slot-state");
+    const Finished table = ctl({"audit", pool_, "--repair"});
+    EXPECT_EQ(table.status, 1);
+    EXPECT_THAT(table.err, HasSubstr("may be in use by one of 1 attached client"));
+}
+
+TEST_F(CtlDamage, WithoutTheDaemonRepairSaysWhoDoesIt) {
+    const Finished finished = ctl({"audit", pool_, "--repair"});
+    EXPECT_EQ(finished.status, 3);
+    EXPECT_EQ(finished.out, "");
+    EXPECT_THAT(finished.err, HasSubstr("mempoold repairs pools, and it can't be reached"));
 }
 
 TEST_F(CtlDamage, WordsOfAllOnesAreNoTrap) {

@@ -282,6 +282,44 @@ TEST_F(ProtocolTest, ASilentConnectionIsClosed) {
     expect_refused(client, "said nothing for 5 seconds");
 }
 
+TEST_F(ProtocolTest, GarbageOfAnAttachedClientClosesItsConnectionAndNothingElse) {
+    PoolClient client(socket(), pool_);
+    EXPECT_EQ(client.get(7), 7U);
+    ASSERT_EQ(client.connection().send_bytes("what is that supposed to mean"), 0);
+    expect_refused(client.connection(), "what is no request");
+    EXPECT_EQ(client.census().held, 7U);
+    EXPECT_EQ(client.get(5), 5U);
+    RawClient again(socket());
+    const auto reply = again.ask(make_resume(pool_, client));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, 0);
+}
+
+TEST_F(ProtocolTest, SilentConnectionsHoldUpNobody) {
+    std::vector<std::unique_ptr<RawClient>> silent;
+    for (int k = 0; k < 200; ++k) {
+        silent.push_back(std::make_unique<RawClient>(socket()));
+        if (k % 2 == 0) {  // half of what is said by half of them
+            const shm::Request request = make_request(RequestKind::kStatus);
+            ASSERT_EQ(silent.back()->send_bytes({reinterpret_cast<const char*>(&request), 56}), 0);
+        }
+    }
+    PoolClient client(socket(), pool_);
+    EXPECT_EQ(client.get(3), 3U);
+    expect_service();
+}
+
+TEST_F(ProtocolTest, ARepairOfASoundPoolMendsNothing) {
+    const PoolClient client(socket(), pool_);
+    RawClient admin(socket());
+    const auto reply = admin.ask(make_request(RequestKind::kRepair, pool_));
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, 0);
+    EXPECT_EQ(reply->values[0], 0U);
+    EXPECT_EQ(reply->values[1], 1U) << "clients attached";
+    EXPECT_EQ(reply->values[2], shm::kFaultCount);
+}
+
 TEST_F(ProtocolTest, ManyConnectionsAtOnceAreServed) {
     std::vector<std::unique_ptr<RawClient>> clients;
     for (int k = 0; k < 300; ++k) {

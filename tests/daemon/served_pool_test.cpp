@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <cstring>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -195,6 +196,50 @@ TEST_F(ServedPoolTest, AWrongCountOfWaitersIsCorrected) {
     EXPECT_EQ(pool_->view().live().waiters.load(), 7U) << "once may be a waiter on its way";
     pool_->tick_second();
     EXPECT_EQ(pool_->view().live().waiters.load(), 0U);
+}
+
+TEST_F(ServedPoolTest, HeaderAndSegmentTableAreRestoredWithinATick) {
+    make(",max_slots=512");
+    pool_->grow(64);
+    const shm::Pool& view = pool_->view();
+    const std::string before(reinterpret_cast<const char*>(view.base()), 3 * shm::kPage);
+    std::memset(static_cast<void*>(&view.header()), 0x5a, shm::kPage);
+    std::memset(static_cast<void*>(&view.segment(0)), 0x5a, 2 * sizeof(shm::SegmentEntry));
+    view.live().segment_count.store(~0U);
+    pool_->tick_second();
+    EXPECT_EQ(std::memcmp(&view.header(), before.data(), shm::kPage), 0);
+    EXPECT_EQ(std::memcmp(&view.segment(0), before.data() + 2 * shm::kPage,
+                          2 * sizeof(shm::SegmentEntry)),
+              0);
+    EXPECT_EQ(view.segment_count(), 2U);
+}
+
+TEST_F(ServedPoolTest, ADamagedRingIsMadeAnewWithinTwoTicks) {
+    make("");
+    pool_->view().live().full.tail.store(std::uint64_t{1} << 60U);
+    pool_->tick_second();
+    pool_->tick_second();
+    EXPECT_TRUE(shm::audit(pool_->view()).findings.empty());
+    EXPECT_EQ(get(attach(), 1000).size(), 128U);
+}
+
+TEST_F(ServedPoolTest, ARepairRestoresClientRecordsAndTheSumOfWaiters) {
+    make("");
+    const shm::ClientId id = attach();
+    ASSERT_EQ(get(id, 5).size(), 5U);
+    const shm::Pool& view = pool_->view();
+    view.client(id).state.store(shm::ClientState::kFree);
+    view.client(id).pid = 77;
+    view.client(shm::ClientId{9}).state.store(shm::ClientState::kActive);
+    view.live().waiters.store(1000);
+    shm::Repaired done = pool_->repair();
+    EXPECT_EQ(done[shm::Fault::kClientRecord], 2U);
+    EXPECT_EQ(done[shm::Fault::kWaiters], 1U);
+    EXPECT_EQ(done.total(), 3U);
+    EXPECT_EQ(view.client(id).pid, 1U);
+    EXPECT_EQ(view.client(id).state.load(), shm::ClientState::kActive);
+    EXPECT_EQ(census().held_by[raw(id)], 5U);
+    EXPECT_EQ(pool_->repair().total(), 0U);
 }
 
 TEST_F(ServedPoolTest, AMissingHintIsPushedWithinATick) {

@@ -11,6 +11,7 @@
 #include "mempool/shm/create.hpp"
 #include "mempool/shm/lane.hpp"
 #include "mempool/shm/reclaim.hpp"
+#include "mempool/shm/repair.hpp"
 
 namespace {
 
@@ -80,9 +81,6 @@ public:
             case 8:
                 (void)lane.detach(some, limit);
                 break;
-            case 9:
-                lane.share();
-                break;
             case 10:
                 lane.close();
                 close_for_good_ = !lane.open();
@@ -97,6 +95,14 @@ public:
             case 13:
                 reclaim(
                     pool_, [](ClientId c) { return raw(c) != 1; }, nullptr);
+                break;
+            case 9:
+                if ((choice & 0x20U) != 0) {
+                    repair(
+                        pool_, [](ClientId c) { return raw(c) > 2; }, false, nullptr);
+                    break;
+                }
+                lane.share();
                 break;
             case 14:
                 reclaim_detached(pool_, input.take<std::uint32_t>(), nullptr);

@@ -109,10 +109,10 @@ TEST_F(AuditTest, FindsAMagazineInTheDepotThatListsAForeignSlot) {
     Pool::items(pool_.magazine(m))[0].store(raw(t.index));
     const std::vector<Finding> findings = audit(pool_, 1).findings;
     ASSERT_EQ(findings.size(), 2U) << test::text_of(findings);
-    EXPECT_EQ(findings[0].fault, Fault::kMagazineItem);
-    EXPECT_EQ(findings[0].where, raw(m));
-    EXPECT_EQ(findings[1].fault, Fault::kSlotUnlisted);
-    EXPECT_EQ(findings[1].where, raw(lost));
+    EXPECT_EQ(findings[0].fault, Fault::kSlotUnlisted);
+    EXPECT_EQ(findings[0].where, raw(lost));
+    EXPECT_EQ(findings[1].fault, Fault::kMagazineItem);
+    EXPECT_EQ(findings[1].where, raw(m));
 }
 
 TEST_F(AuditTest, FindsACountBeyondTheCapacity) {

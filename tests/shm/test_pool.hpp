@@ -134,7 +134,8 @@ inline std::vector<Taken> get_all(Lane& lane, std::uint32_t limit, std::size_t m
 inline const char* name_of(Fault fault) {
     constexpr std::array kNames = {"slot state",     "slot unlisted",  "slot holder",
                                    "magazine state", "magazine owner", "magazine item",
-                                   "magazine hint"};
+                                   "magazine hint",  "ring",           "lane state",
+                                   "lane owner",     "client record"};
     return kNames.at(static_cast<std::size_t>(fault));
 }
 

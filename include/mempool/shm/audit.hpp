@@ -8,10 +8,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <thread>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "mempool/shm/layout.hpp"
@@ -35,40 +40,36 @@ inline Census take_census(const Pool& pool) {
     census.held_by.resize(pool.geometry().shape.client_count);
     MagazineId last = kNoMagazine;
     bool last_owned = false;
-    for (std::uint32_t s = 0; s < pool.segment_count(); ++s) {
-        const SegmentEntry entry = pool.segment(s);
-        census.slots += entry.slot_count;
-        for (std::uint32_t i = entry.first_index;
-             i < entry.end_index() && i < pool.geometry().index_capacity; ++i) {
-            const SlotWord word{pool.word(SlotIndex{i}).load(std::memory_order_acquire)};
-            switch (word.state()) {
-                case SlotState::kFree:
-                    if (raw(word.magazine()) >= pool.geometry().magazine_count) {
-                        ++census.unknown;
-                        break;
-                    }
-                    if (word.magazine() != last) {
-                        last = word.magazine();
-                        last_owned =
-                            MagazineWord{pool.magazine(last).word.load(std::memory_order_acquire)}
-                                .state() == MagazineState::kOwned;
-                    }
-                    ++(last_owned ? census.cached : census.free);
-                    break;
-                case SlotState::kHeld:
-                    ++census.held;
-                    if (raw(word.client()) < census.held_by.size()) {
-                        ++census.held_by[raw(word.client())];
-                    }
-                    break;
-                case SlotState::kDetached:
-                    ++census.detached;
-                    break;
-                default:
+    for_each_slot(pool, [&](SlotIndex i) {
+        ++census.slots;
+        const SlotWord word{pool.word(i).load(std::memory_order_acquire)};
+        switch (word.state()) {
+            case SlotState::kFree:
+                if (raw(word.magazine()) >= pool.geometry().magazine_count) {
                     ++census.unknown;
-            }
+                    break;
+                }
+                if (word.magazine() != last) {
+                    last = word.magazine();
+                    last_owned =
+                        MagazineWord{pool.magazine(last).word.load(std::memory_order_acquire)}
+                            .state() == MagazineState::kOwned;
+                }
+                ++(last_owned ? census.cached : census.free);
+                break;
+            case SlotState::kHeld:
+                ++census.held;
+                if (raw(word.client()) < census.held_by.size()) {
+                    ++census.held_by[raw(word.client())];
+                }
+                break;
+            case SlotState::kDetached:
+                ++census.detached;
+                break;
+            default:
+                ++census.unknown;
         }
-    }
+    });
     return census;
 }
 
@@ -95,15 +96,32 @@ enum class Fault : std::uint8_t {
     kMagazineOwner,  ///< a magazine's lane belongs to no attached client
     kMagazineItem,   ///< a magazine in the depot lists a slot that is not in it
     kMagazineHint,   ///< a magazine in the depot stands in no ring cell; the daemon mends this
+    kRing,           ///< a ring's positions and cells contradict each other; the daemon mends this
+    kLaneState,      ///< a lane's word is in no known state
+    kLaneOwner,      ///< a lane belongs to no attached client
+    kClientRecord,   ///< a client's record is in no known state, or not as the daemon wrote it
+    // Only the daemon, with its own copies, can tell that these are wrong: repairs name them.
+    kHeader,        ///< the header's page
+    kSegmentTable,  ///< the segment table, or the number of segments
+    kLaneMap,       ///< a lane in use is missing in the map of lanes
+    kWaiters,       ///< the sum of those who wait
 };
+constexpr std::size_t kFaultCount = static_cast<std::size_t>(Fault::kWaiters) + 1;
 
 struct Finding {
     Fault fault{};
-    std::uint32_t where = 0;  ///< index of the slot, or id of the magazine
-    std::uint64_t word = 0;   ///< as it stands there
+    std::uint32_t where = 0;  ///< the slot's index; the id of magazine, lane or client; kFullRing …
+    std::uint64_t word = 0;  ///< as it stands there; 0 for a ring
 
     friend bool operator==(const Finding&, const Finding&) = default;
+    friend bool operator<(const Finding& a, const Finding& b) noexcept {
+        return std::tie(a.fault, a.where, a.word) < std::tie(b.fault, b.where, b.word);
+    }
 };
+
+/// What Finding::where says of a ring.
+constexpr std::uint32_t kFullRing = 0;
+constexpr std::uint32_t kEmptyRing = 1;
 
 struct AuditResult {
     std::uint64_t slots = 0;      ///< compared
@@ -113,27 +131,112 @@ struct AuditResult {
 
 namespace detail {
 
+/// Whether a ring's positions and cells fit together, so that every hint in it is found. Positions
+/// and cell are judged as they stood at one moment; what moves all the time counts as fitting.
+///
+/// At any moment, with head h and tail t: t is at most one step behind h (a push whose hint was
+/// popped before its tail moved) or one more than the capacity ahead (a removal whose head did not
+/// move). The cell of position p in [h, h + capacity) is of p's lap, with a hint only up to t; or
+/// of the next lap, and then empty, or filled anew behind a head that lags.
+inline bool ring_fits(const Pool& pool, std::uint32_t which) noexcept {
+    constexpr int kLooks = 8;
+    const Geometry& g = pool.geometry();
+    const RingState& state = which == kFullRing ? pool.live().full : pool.live().empty;
+    const std::atomic<std::uint64_t>* cells =
+        which == kFullRing ? pool.full_cells() : pool.empty_cells();
+    const std::uint64_t capacity = g.ring_capacity;
+    const int shift = std::countr_zero(capacity);
+    std::uint64_t head = 0;
+    std::uint64_t tail = 0;
+    const auto read = [&] {
+        for (int look = 0; look < kLooks; ++look) {
+            head = state.head.load(std::memory_order_acquire);
+            tail = state.tail.load(std::memory_order_acquire);
+            if (state.head.load(std::memory_order_acquire) == head) {
+                return true;
+            }
+        }
+        return false;
+    };
+    const auto fits = [&](std::uint64_t k) {
+        const std::uint64_t cell = cells[k].load(std::memory_order_acquire);
+        const std::uint64_t p = head + ((k - head) & (capacity - 1));
+        const auto magazine = static_cast<std::uint32_t>(cell);
+        const std::uint32_t ahead =
+            static_cast<std::uint32_t>(cell >> 32U) - static_cast<std::uint32_t>(p >> shift);
+        const bool passed = static_cast<std::int64_t>(tail - p) >= 0;
+        const bool anew = p == head && static_cast<std::int64_t>(tail - head - capacity) >= 0;
+        return magazine < g.magazine_count && ((ahead == 0 && (magazine == 0 || passed)) ||
+                                               (ahead == 1 && ((magazine == 0 && passed) || anew)));
+    };
+    if (!read()) {
+        return true;
+    }
+    if (tail - head + 1 > capacity + 2) {
+        return false;
+    }
+    for (std::uint64_t k = 0; k < capacity; ++k) {
+        for (int look = 0; !fits(k) && look < kLooks; ++look) {
+            const std::uint64_t old_head = head;
+            const std::uint64_t old_tail = tail;
+            if (!read()) {
+                return true;
+            }
+            if (old_head == head && old_tail == tail && !fits(k)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 class Auditor {
 public:
     explicit Auditor(const Pool& pool) : pool_(pool) {}
 
     std::vector<Finding> pass() {
         findings_.clear();
+        slots_ = 0;
         listed_.assign(pool_.geometry().index_capacity, false);
+        check_rings();
         check_magazines();
         check_slots();
+        check_lanes();
+        check_clients();
+        std::sort(findings_.begin(), findings_.end());
         return findings_;
     }
+    [[nodiscard]] std::uint64_t slots() const { return slots_; }
 
     [[nodiscard]] bool still(const Finding& f) const {
-        const std::atomic<std::uint64_t>& word = is_slot(f.fault)
-                                                     ? pool_.word(SlotIndex{f.where})
-                                                     : pool_.magazine(MagazineId{f.where}).word;
-        return word.load(std::memory_order_acquire) == f.word;
+        const auto is = [&f](const auto& word) {
+            return static_cast<std::uint64_t>(word.load(std::memory_order_acquire)) == f.word;
+        };
+        switch (f.fault) {
+            case Fault::kSlotState:
+            case Fault::kSlotUnlisted:
+            case Fault::kSlotHolder:
+                return is(pool_.word(SlotIndex{f.where}));
+            case Fault::kLaneState:
+            case Fault::kLaneOwner:
+                return is(pool_.lane(LaneId{f.where}).word);
+            case Fault::kClientRecord:
+                return is(pool_.client(ClientId{f.where}).state);
+            case Fault::kRing:
+                return true;
+            default:
+                return is(pool_.magazine(MagazineId{f.where}).word);
+        }
     }
 
 private:
-    static bool is_slot(Fault fault) { return fault <= Fault::kSlotHolder; }
+    void check_rings() {
+        for (const std::uint32_t ring : {kFullRing, kEmptyRing}) {
+            if (!ring_fits(pool_, ring)) {
+                findings_.push_back({Fault::kRing, ring, 0});
+            }
+        }
+    }
 
     [[nodiscard]] bool attached(ClientId c) const {
         return raw(c) < pool_.geometry().shape.client_count &&
@@ -171,7 +274,7 @@ private:
             if (depot && !(word.state() == MagazineState::kFull ? full : empty)[m]) {
                 findings_.push_back({Fault::kMagazineHint, m, word.bits});
             }
-            if (!list_items(id, magazine) && depot) {
+            if (!list_items(id, magazine, word.state()) && depot) {
                 findings_.push_back({Fault::kMagazineItem, m, word.bits});
             }
         }
@@ -185,45 +288,75 @@ private:
         return l == kDaemonLane || (word.state() == LaneState::kOwned && attached(word.client()));
     }
 
-    // Marks the slots that lie in `m`; false if an item below the count is not one of them.
-    bool list_items(MagazineId m, MagazineHead& magazine) {
-        bool sound = magazine.count.load(std::memory_order_acquire) <= pool_.magazine_capacity();
-        const std::uint32_t count = magazine.count.load(std::memory_order_acquire);
+    // Marks the slots that lie in `m`; whether its count and items are such as a magazine in the
+    // depot has, in which no operation is under way: each item below the count lies in it, and what
+    // lies in it stands below the count.
+    bool list_items(MagazineId m, MagazineHead& magazine, MagazineState state) {
+        const std::uint32_t stored = magazine.count.load(std::memory_order_acquire);
+        const std::uint32_t count = std::min(stored, pool_.magazine_capacity());
+        const std::uint32_t limit = pool_.index_limit();
+        bool sound = stored == count && (state == MagazineState::kFull) == (count != 0);
+        const std::atomic<std::uint32_t>* items = Pool::items(magazine);
+        const auto stands_below = [&](std::uint32_t i) {
+            return std::any_of(items, items + count, [i](const auto& item) {
+                return item.load(std::memory_order_acquire) == i;
+            });
+        };
         for (std::uint32_t k = 0; k < pool_.magazine_capacity(); ++k) {
-            const std::uint32_t i = Pool::items(magazine)[k].load(std::memory_order_acquire);
+            const std::uint32_t i = items[k].load(std::memory_order_acquire);
             const bool here =
-                i < pool_.index_limit() &&
+                i < limit &&
                 SlotWord{pool_.word(SlotIndex{i}).load(std::memory_order_acquire)}.is_free_in(m);
             if (here) {
                 listed_[i] = true;
             }
-            sound = sound && (here || k >= count);
+            sound = sound && (k < count ? here : !here || stands_below(i));
         }
         return sound;
     }
 
     void check_slots() {
-        for (std::uint32_t s = 0; s < pool_.segment_count(); ++s) {
-            const SegmentEntry entry = pool_.segment(s);
-            for (std::uint32_t i = entry.first_index;
-                 i < entry.end_index() && i < pool_.geometry().index_capacity; ++i) {
-                const SlotWord word{pool_.word(SlotIndex{i}).load(std::memory_order_acquire)};
-                switch (word.state()) {
-                    case SlotState::kFree:
-                        if (!listed_[i] && !lists(word.magazine(), i)) {
-                            findings_.push_back({Fault::kSlotUnlisted, i, word.bits});
-                        }
-                        break;
-                    case SlotState::kHeld:
-                        if (!attached(word.client())) {
-                            findings_.push_back({Fault::kSlotHolder, i, word.bits});
-                        }
-                        break;
-                    case SlotState::kDetached:
-                        break;
-                    default:
-                        findings_.push_back({Fault::kSlotState, i, word.bits});
-                }
+        for_each_slot(pool_, [&](SlotIndex index) {
+            const std::uint32_t i = raw(index);
+            const SlotWord word{pool_.word(index).load(std::memory_order_acquire)};
+            ++slots_;
+            switch (word.state()) {
+                case SlotState::kFree:
+                    if (!listed_[i] && !lists(word.magazine(), i)) {
+                        findings_.push_back({Fault::kSlotUnlisted, i, word.bits});
+                    }
+                    break;
+                case SlotState::kHeld:
+                    if (!attached(word.client())) {
+                        findings_.push_back({Fault::kSlotHolder, i, word.bits});
+                    }
+                    break;
+                case SlotState::kDetached:
+                    break;
+                default:
+                    findings_.push_back({Fault::kSlotState, i, word.bits});
+            }
+        });
+    }
+
+    void check_lanes() {
+        for (std::uint32_t l = raw(kDaemonLane) + 1; l < pool_.geometry().lane_count; ++l) {
+            const LaneWord word{pool_.lane(LaneId{l}).word.load(std::memory_order_acquire)};
+            if (word.state() != LaneState::kFree && word.state() != LaneState::kOwned) {
+                findings_.push_back({Fault::kLaneState, l, word.bits});
+            } else if (word.state() == LaneState::kOwned && !attached(word.client())) {
+                findings_.push_back({Fault::kLaneOwner, l, word.bits});
+            }
+        }
+    }
+
+    void check_clients() {
+        for (std::uint32_t c = raw(kDaemonClient) + 1; c < pool_.geometry().shape.client_count;
+             ++c) {
+            const ClientState state =
+                pool_.client(ClientId{c}).state.load(std::memory_order_acquire);
+            if (state > ClientState::kDead) {
+                findings_.push_back({Fault::kClientRecord, c, static_cast<std::uint64_t>(state)});
             }
         }
     }
@@ -244,6 +377,7 @@ private:
     const Pool& pool_;
     std::vector<bool> listed_;
     std::vector<Finding> findings_;
+    std::uint64_t slots_ = 0;
 };
 
 }  // namespace detail
@@ -258,13 +392,13 @@ inline AuditResult audit(const Pool& pool, int rounds = 5) {
     for (int round = 0; round < rounds && !result.findings.empty(); ++round) {
         std::this_thread::sleep_for(std::chrono::milliseconds{2});
         const std::vector<Finding> again = auditor.pass();
-        std::erase_if(result.findings, [&](const Finding& f) {
-            return !auditor.still(f) || std::find(again.begin(), again.end(), f) == again.end();
-        });
+        std::vector<Finding> both;
+        std::set_intersection(result.findings.begin(), result.findings.end(), again.begin(),
+                              again.end(), std::back_inserter(both));
+        std::erase_if(both, [&](const Finding& f) { return !auditor.still(f); });
+        result.findings = std::move(both);
     }
-    for (std::uint32_t s = 0; s < pool.segment_count(); ++s) {
-        result.slots += pool.segment(s).slot_count;
-    }
+    result.slots = auditor.slots();
     result.magazines = pool.magazine_limit() - 1;
     return result;
 }

@@ -11,7 +11,7 @@
 #include <cstring>
 #include <string_view>
 
-#include "mempool/shm/depot.hpp"
+#include "mempool/shm/daemon_depot.hpp"
 #include "mempool/shm/layout.hpp"
 #include "mempool/shm/pool.hpp"
 
@@ -135,7 +135,7 @@ inline void announce_segment(const Pool& pool, std::uint32_t number,
     }
     pool.segment(number) = entry;
     pool.live().segment_count.store(number + 1, std::memory_order_release);  // N1
-    Depot depot(pool);
+    DaemonDepot depot(pool);
     for (std::uint32_t k = 0; k < entry.magazine_count; ++k) {
         depot.hint(MagazineId{entry.first_magazine + k});
     }

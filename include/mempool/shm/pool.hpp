@@ -5,6 +5,7 @@
 // Owns no memory and makes no system call.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -92,21 +93,35 @@ public:
         const std::uint32_t count = live().segment_count.load(std::memory_order_acquire);
         return count < kMaxSegments ? count : kMaxSegments;
     }
+    /// A copy of segment(number), each field read once: what is checked is what is used, whatever
+    /// others write there meanwhile.
+    [[nodiscard]] SegmentEntry read_segment(std::uint32_t number) const noexcept {
+        SegmentEntry& shared = segment(number);
+        const auto once = [](auto& field) {
+            return std::atomic_ref(field).load(std::memory_order_relaxed);
+        };
+        return {.first_index = once(shared.first_index),
+                .slot_count = once(shared.slot_count),
+                .first_magazine = once(shared.first_magazine),
+                .magazine_count = once(shared.magazine_count),
+                .added_at = once(shared.added_at),
+                .reserved = once(shared.reserved)};
+    }
     /// One past the last index announced, at most index_capacity whatever stands there.
     [[nodiscard]] std::uint32_t index_limit() const noexcept {
         const std::uint32_t count = segment_count();
-        const std::uint32_t end = count == 0 ? 0 : segment(count - 1).end_index();
+        const std::uint32_t end = count == 0 ? 0 : read_segment(count - 1).end_index();
         return end < geometry_.index_capacity ? end : geometry_.index_capacity;
     }
-    /// One past the last magazine announced, at most magazine_count whatever stands there.
+    /// One past the last magazine announced, 1 to magazine_count whatever stands there.
     [[nodiscard]] std::uint32_t magazine_limit() const noexcept {
         const std::uint32_t count = segment_count();
         if (count == 0) {
             return 1;
         }
-        const SegmentEntry& last = segment(count - 1);
+        const SegmentEntry last = read_segment(count - 1);
         const std::uint32_t end = last.first_magazine + last.magazine_count;
-        return end < geometry_.magazine_count ? end : geometry_.magazine_count;
+        return std::clamp(end, 1U, geometry_.magazine_count);
     }
 
 private:
@@ -122,6 +137,21 @@ private:
     std::uint32_t magazine_capacity_ = 0;
     Geometry geometry_;
 };
+
+/// Calls `visit(SlotIndex)` for every slot there is, in ascending order: the indices skipped
+/// between segments are none. Each index at most once, whatever the segment table says.
+template <typename Visit>
+void for_each_slot(const Pool& pool, Visit&& visit) {
+    std::uint32_t next = 0;
+    const std::uint32_t segments = pool.segment_count();
+    for (std::uint32_t s = 0; s < segments; ++s) {
+        const SegmentEntry entry = pool.read_segment(s);
+        const std::uint32_t end = std::min(entry.end_index(), pool.geometry().index_capacity);
+        for (next = std::max(next, entry.first_index); next < end; ++next) {
+            visit(SlotIndex{next});
+        }
+    }
+}
 
 inline std::string check_header(const Header& header, std::uint64_t file_bytes) {
     const auto number = [](auto value) { return std::to_string(value); };

@@ -12,9 +12,10 @@
 #include <type_traits>
 #include <vector>
 
-#include "mempool/shm/depot.hpp"
+#include "mempool/shm/daemon_depot.hpp"
 #include "mempool/shm/lane_table.hpp"
 #include "mempool/shm/layout.hpp"
+#include "mempool/shm/membarrier.hpp"
 #include "mempool/shm/pool.hpp"
 
 namespace mempool::shm {
@@ -25,6 +26,7 @@ struct Reclaimed {
     std::uint32_t magazines = 0;  ///< taken from lanes
     std::uint32_t lanes = 0;      ///< freed
     std::uint32_t hints = 0;      ///< pushed because they were missing
+    std::uint32_t words = 0;      ///< of magazines, that made no sense
 };
 
 namespace detail {
@@ -32,7 +34,7 @@ namespace detail {
 /// Puts slots into magazines of the daemon's lane, and these into the depot when they are full.
 class Filler {
 public:
-    explicit Filler(const Pool& pool) noexcept : depot_(pool) {}
+    explicit Filler(DaemonDepot& depot) noexcept : depot_(depot) {}
     Filler(const Filler&) = delete;
     Filler& operator=(const Filler&) = delete;
     ~Filler() { flush(); }
@@ -47,7 +49,7 @@ public:
         const Pool& pool = depot_.pool();
         if (magazine_ == kNoMagazine || count_ >= pool.magazine_capacity()) {
             flush();
-            magazine_ = depot_.claim_room(kDaemonLane);
+            magazine_ = depot_.claim_room();
             if (magazine_ == kNoMagazine) {
                 return false;
             }
@@ -73,10 +75,30 @@ public:
     }
 
 private:
-    Depot depot_;
+    DaemonDepot& depot_;
     MagazineId magazine_ = kNoMagazine;
     std::uint32_t count_ = 0;
 };
+
+/// Frees slot `i` if its word still is `seen`, through the daemon's own hands if it is to be erased
+/// first: `erase(SlotIndex)`, or nullptr. Whether it did.
+/// Linearizes: R2 (or R1, when it is erased).
+/// ABA:    both name the generation.
+/// Crash:  behind R1 the slot is HELD(client 0), which counts as dead when a daemon starts.
+template <typename Erase>
+bool take_slot(const Pool& pool, Filler& filler, SlotIndex i, SlotWord seen, Erase& erase) {
+    if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
+        const SlotWord mine = SlotWord::held(next(seen.generation()), kDaemonClient);
+        if (!pool.word(i).compare_exchange_strong(seen.bits, mine.bits,  // R1
+                                                  std::memory_order_acq_rel,
+                                                  std::memory_order_relaxed)) {
+            return false;
+        }
+        erase(i);
+        seen = mine;
+    }
+    return filler.put(i, seen);
+}
 
 /// Keeps in magazine `m`, which the daemon's lane owns, the items whose word says FREE(m), each
 /// once. Items beyond the count are looked at too: a put that died between its CAS and the count
@@ -103,20 +125,66 @@ inline void tidy_magazine(const Pool& pool, MagazineId m) noexcept {
     magazine.count.store(kept, std::memory_order_release);
 }
 
-}  // namespace detail
+/// A magazine whose word makes no sense, or names a lane that can't be.
+struct Garbled {
+    MagazineId magazine{};
+    MagazineWord seen;
+};
 
-namespace detail {
-
-/// Calls `visit(SlotIndex)` for every slot there is: the indices skipped between segments are none.
-template <typename Visit>
-void for_each_slot(const Pool& pool, Visit&& visit) {
-    const std::uint32_t limit = pool.index_limit();
-    for (std::uint32_t s = 0; s < pool.segment_count(); ++s) {
-        const SegmentEntry entry = pool.segment(s);
-        for (std::uint32_t i = entry.first_index; i < entry.end_index() && i < limit; ++i) {
-            visit(SlotIndex{i});
+/// Gives magazines of `garbled` a word that makes sense; how many. The one that a single live lane
+/// names as its own becomes OWNED by it again. One that no lane names, while none is in
+/// mid-operation, is the daemon's to tidy and give. The others may be in use: they stay as they
+/// are. Linearizes: the CAS of each word. Pairs:  who has the magazine claimed it before it read
+/// `garbled`: while the word stays so, nobody
+///         claims it anew. So its user's record names it, or that lane is busy. One that gives it
+///         back now overwrites our word by G1, or makes our CAS fail.
+/// ABA:    the CAS names the word as it was read.
+/// Crash:  what the daemon took is OWNED(lane 0).
+template <typename LaneIsDead>
+std::uint32_t mend_words(DaemonDepot& depot, const std::vector<Garbled>& garbled,
+                         LaneIsDead&& lane_is_dead) {
+    const Pool& pool = depot.pool();
+    struct Use {
+        std::uint32_t lane = 0;
+        std::uint32_t lanes = 0;
+    };
+    std::vector<Use> uses(pool.geometry().magazine_count);
+    std::uint32_t busy = 0;
+    barrier();  // a lane that has begun is seen busy
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    for (std::uint32_t l = raw(kDaemonLane) + 1; l < pool.geometry().lane_count; ++l) {
+        if (lane_is_dead(LaneId{l})) {
+            continue;
+        }
+        const LaneRecord& lane = pool.lane(LaneId{l});
+        busy += lane.busy.load(std::memory_order_acquire) != 0 ? 1U : 0U;
+        const std::uint32_t loaded = lane.loaded.load(std::memory_order_acquire);
+        const std::uint32_t previous = lane.previous.load(std::memory_order_acquire);
+        for (const std::uint32_t m : {loaded, previous == loaded ? 0 : previous}) {
+            if (m != raw(kNoMagazine) && m < uses.size()) {
+                uses[m] = {l, uses[m].lanes + 1};
+            }
         }
     }
+    std::uint32_t mended = 0;
+    for (const Garbled& g : garbled) {
+        const Use& use = uses[raw(g.magazine)];
+        MagazineWord seen = g.seen;
+        if (use.lanes == 1) {
+            const MagazineWord owned = seen.next(MagazineState::kOwned, LaneId{use.lane});
+            mended += pool.magazine(g.magazine)
+                              .word.compare_exchange_strong(seen.bits, owned.bits,
+                                                            std::memory_order_acq_rel,
+                                                            std::memory_order_relaxed)
+                          ? 1U
+                          : 0U;
+        } else if (use.lanes == 0 && busy == 0 && depot.try_claim(g.magazine, seen)) {
+            tidy_magazine(pool, g.magazine);
+            depot.give(g.magazine);
+            ++mended;
+        }
+    }
+    return mended;
 }
 
 }  // namespace detail
@@ -124,7 +192,7 @@ void for_each_slot(const Pool& pool, Visit&& visit) {
 /// Pushes a hint for every FULL or EMPTY magazine that stands in no cell of its ring. A hint too
 /// many does no harm, so it needs no care about those who give and claim meanwhile.
 inline std::uint32_t rehint(const Pool& pool) {
-    Depot depot(pool);
+    DaemonDepot depot(pool);
     std::vector<bool> hinted_full(pool.geometry().magazine_count);
     std::vector<bool> hinted_empty(pool.geometry().magazine_count);
     const auto mark = [](const Ring& ring, std::vector<bool>& hinted) {
@@ -162,52 +230,46 @@ inline std::uint32_t rehint(const Pool& pool) {
 template <typename IsDead, typename Erase>
 Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
     Reclaimed result;
-    Depot depot(pool);
+    DaemonDepot depot(pool);
     const std::uint32_t client_count = pool.geometry().shape.client_count;
     const auto dead = [&](ClientId c) { return raw(c) >= client_count || is_dead(c); };
-    // A lane nobody owns has no magazines: what still names it was left by a death in between.
+    // A lane nobody owns has no magazines: what still names it was left by a death in between. One
+    // whose word makes no sense may be at work.
     const auto lane_is_dead = [&](LaneId l) {
         if (raw(l) >= pool.geometry().lane_count || l == kDaemonLane) {
             return true;
         }
         const LaneWord word{pool.lane(l).word.load(std::memory_order_acquire)};
-        return word.state() != LaneState::kOwned || dead(word.client());
+        return word.state() == LaneState::kFree ||
+               (word.state() == LaneState::kOwned && dead(word.client()));
     };
 
-    for (std::uint32_t m = 1; m < pool.magazine_limit(); ++m) {
+    std::vector<detail::Garbled> garbled;
+    const std::uint32_t magazines = pool.magazine_limit();
+    for (std::uint32_t m = 1; m < magazines; ++m) {
         const MagazineId id{m};
         const MagazineWord seen{pool.magazine(id).word.load(std::memory_order_acquire)};  // R0
-        const bool known = seen.state() == MagazineState::kFull ||
-                           seen.state() == MagazineState::kEmpty ||
-                           seen.state() == MagazineState::kOwned;
-        if (known && (seen.state() != MagazineState::kOwned || !lane_is_dead(seen.lane()))) {
+        if (seen.state() == MagazineState::kFull || seen.state() == MagazineState::kEmpty) {
             continue;
         }
-        if (depot.try_claim(id, seen, kDaemonLane)) {
+        if (seen.state() != MagazineState::kOwned ||
+            raw(seen.lane()) >= pool.geometry().lane_count) {
+            garbled.push_back({id, seen});
+        } else if (lane_is_dead(seen.lane()) && depot.try_claim(id, seen)) {
             detail::tidy_magazine(pool, id);
             depot.give(id);
             ++result.magazines;
         }
     }
+    if (!garbled.empty()) {
+        result.words = detail::mend_words(depot, garbled, lane_is_dead);
+    }
 
-    detail::Filler filler(pool);
-    detail::for_each_slot(pool, [&](SlotIndex index) {
-        std::atomic<std::uint64_t>& word = pool.word(index);
-        SlotWord seen{word.load(std::memory_order_acquire)};
-        if (seen.state() != SlotState::kHeld || !dead(seen.client())) {
-            return;
-        }
-        if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
-            const SlotWord mine = SlotWord::held(next(seen.generation()), kDaemonClient);
-            if (!word.compare_exchange_strong(seen.bits, mine.bits,
-                                              std::memory_order_acq_rel,  // R1
-                                              std::memory_order_relaxed)) {
-                return;
-            }
-            erase(index);
-            seen = mine;
-        }
-        if (filler.put(index, seen)) {
+    detail::Filler filler(depot);
+    for_each_slot(pool, [&](SlotIndex index) {
+        const SlotWord seen{pool.word(index).load(std::memory_order_acquire)};
+        if (seen.state() == SlotState::kHeld && dead(seen.client()) &&
+            detail::take_slot(pool, filler, index, seen, erase)) {
             ++result.slots;
         }
     });
@@ -230,39 +292,27 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
 /// Frees slots that are DETACHED and whose time is at most `not_after` (seconds since the epoch);
 /// how many. `erase` as in reclaim().
 ///
-/// Linearizes: each slot at R2 (or R3, when it is erased first).
+/// Linearizes: each slot at R2 (or R1, when it is erased first).
 /// Pairs:  R3 acquire <- D1 release in detach(): the time read is the one stamped before D1.
-/// ABA:    R2 and R3 name the generation, so a slot that was returned and got again is left alone.
+/// ABA:    R1 and R2 name the generation, so a slot that was returned and got again is left alone.
 ///         One that was adopted and detached again in between is freed early: its handle is then
 ///         stale.
 /// Crash:  as reclaim().
 template <typename Erase>
 std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&& erase) {
     std::uint64_t freed = 0;
-    detail::Filler filler(pool);
-    detail::for_each_slot(pool, [&](SlotIndex index) {
-        std::atomic<std::uint64_t>& word = pool.word(index);
-        SlotWord seen{word.load(std::memory_order_acquire)};
-        if (seen.state() != SlotState::kDetached ||
-            pool.record(index).time.load(std::memory_order_relaxed) > not_after) {
-            return;
-        }
-        if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
-            const SlotWord mine = SlotWord::held(next(seen.generation()), kDaemonClient);
-            if (!word.compare_exchange_strong(seen.bits, mine.bits,
-                                              std::memory_order_acq_rel,  // R3
-                                              std::memory_order_relaxed)) {
-                return;
-            }
-            erase(index);
-            seen = mine;
-        }
-        if (filler.put(index, seen)) {
+    DaemonDepot depot(pool);
+    detail::Filler filler(depot);
+    for_each_slot(pool, [&](SlotIndex index) {
+        const SlotWord seen{pool.word(index).load(std::memory_order_acquire)};  // R3
+        if (seen.state() == SlotState::kDetached &&
+            pool.record(index).time.load(std::memory_order_relaxed) <= not_after &&
+            detail::take_slot(pool, filler, index, seen, erase)) {
             ++freed;
         }
     });
     filler.flush();
-    Depot(pool).wake(freed);
+    depot.wake(freed);
     return freed;
 }
 

@@ -81,6 +81,9 @@ public:
                 return {h, seen, magazine_in(seen)};
             }
             if (lap_in(seen) == lap) {
+                if (is_foreign(h)) {
+                    return {};
+                }
                 // Tail has gone by, so the cell was filled since, or foreign bytes emptied it: then
                 // it would hide all that stands behind it. The CAS tells.
                 std::uint64_t empty = seen;
@@ -146,6 +149,12 @@ private:
     [[nodiscard]] bool is_passed(std::uint64_t position) const noexcept {
         return static_cast<std::int64_t>(state_->tail.load(std::memory_order_acquire) - position) >
                0;
+    }
+    // The tail is farther ahead than a ring can be filled: nobody may walk there. One more than the
+    // capacity, since the head may lag behind one removal; a head that moved says nothing.
+    [[nodiscard]] bool is_foreign(std::uint64_t head) const noexcept {
+        const std::uint64_t tail = state_->tail.load(std::memory_order_acquire);
+        return tail - head > mask_ + 2 && state_->head.load(std::memory_order_acquire) == head;
     }
     // Moves a position on by the one step that the caller saw done in its cell.
     static void help(std::atomic<std::uint64_t>& position, std::uint64_t from) noexcept {

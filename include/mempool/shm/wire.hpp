@@ -36,6 +36,9 @@ enum class RequestKind : std::uint16_t {
     kReclaim = 9,   ///< admin; pool, values[0] seconds: also free slots detached for longer, ~0:
                     ///< none → values[0] slots, values[1] clients, values[2] detached slots freed
     kStatus = 10,   ///< values[0] daemon pid, values[1] start time (epoch s), text = version
+    kRepair = 11,   ///< admin; pool → values[0] things mended, values[1] clients attached,
+                    ///< values[2] = n, text = n std::uint64_t: how many of each shm::Fault. An
+                    ///< older daemon closes the connection
 };
 
 struct Request {
