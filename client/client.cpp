@@ -91,7 +91,7 @@ std::uint32_t Client::id() const noexcept { return raw(impl().id()); }
 std::uint64_t Slot::offset() const noexcept {
     return data_ == nullptr ? 0
                             : static_cast<std::uint64_t>(
-                                  data_ - static_cast<detail::ClientImpl*>(core_)->base());
+                                  data_ - static_cast<detail::ClientImpl*>(owner_.core())->base());
 }
 
 Handle Slot::detach() noexcept {
@@ -100,7 +100,7 @@ Handle Slot::detach() noexcept {
     if (!handle) {
         return {};
     }
-    const Errc why = static_cast<detail::ClientImpl*>(core_)->detach(handle);
+    const Errc why = static_cast<detail::ClientImpl*>(owner_.core())->detach(handle);
     if (why == Errc::kPoolDamaged) {
         data_ = data;  // nothing has changed: it is still held, by this object
     }
@@ -109,9 +109,8 @@ Handle Slot::detach() noexcept {
 
 void Slot::set_tag(std::uint32_t tag) noexcept {
     if (data_ != nullptr) {
-        flags_ |= detail::kTagged;
-        static_cast<detail::ClientImpl*>(core_)->set_tag(Handle(index_, raw(word_.generation())),
-                                                         tag);
+        owner_.add(detail::kTagged);
+        static_cast<detail::ClientImpl*>(owner_.core())->set_tag(name_, tag);
     }
 }
 
@@ -119,8 +118,8 @@ detail::Got detail::get_slowly(ClientCore* core, std::error_code* error) noexcep
     return static_cast<ClientImpl*>(core)->get_slowly(error);
 }
 
-std::error_code detail::put_slowly(ClientCore* core, shm::Held held, std::uint32_t flags) noexcept {
-    return code_of(static_cast<ClientImpl*>(core)->put_slowly(held.taken(), flags));
+std::error_code detail::put_slowly(Owner owner, Handle name) noexcept {
+    return code_of(static_cast<ClientImpl*>(owner.core())->put_slowly(name, owner.flags()));
 }
 
 }  // namespace mempool

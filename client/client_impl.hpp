@@ -47,7 +47,7 @@ public:
     [[nodiscard]] std::size_t get_bulk(std::span<Slot> slots) noexcept;
     [[nodiscard]] Slot adopt(Handle handle, std::error_code* error) noexcept;
     /// Returns the slot of a Slot with these flags.
-    Errc put_slowly(shm::Taken t, std::uint32_t flags) noexcept;
+    Errc put_slowly(Handle name, std::uint32_t flags) noexcept;
     /// Returns a slot by a handle that others may know too.
     Errc put_shared(Handle handle) noexcept;
     Errc detach(Handle handle) noexcept;
@@ -83,13 +83,10 @@ private:
     [[nodiscard]] static shm::Taken taken_of(Handle handle) noexcept {
         return {shm::SlotIndex{handle.index()}, shm::Generation{handle.generation()}};
     }
-    [[nodiscard]] static Handle handle_of(shm::Taken t) noexcept {
-        return {raw(t.index), raw(t.generation)};
+    [[nodiscard]] Got got_of(shm::Taken t) noexcept {
+        return {Owner(this, options()), Handle(raw(t.index), raw(t.generation))};
     }
-    [[nodiscard]] Got got_of(shm::Taken t, std::uint32_t flags) const noexcept {
-        return {{shm::SlotWord::held(t.generation, id_), t.index}, flags, true};
-    }
-    [[nodiscard]] Slot slot_of(const Got& got) noexcept { return {this, got}; }
+    [[nodiscard]] Slot slot_of(const Got& got) const noexcept { return {got, data_of(got.name)}; }
 
     // operations.cpp
     [[nodiscard]] Errc put_shared_slowly(Handle handle) noexcept;
@@ -149,9 +146,10 @@ inline Errc ClientImpl::put(Slot& slot) noexcept {
         return Errc::kEmptySlot;
     }
     slot.data_ = nullptr;
-    return slot.core_->try_put(slot.held(), slot.flags_)
+    return detail::try_put(slot.owner_, slot.name_)
                ? kNone
-               : static_cast<ClientImpl*>(slot.core_)->put_slowly(slot.held().taken(), slot.flags_);
+               : static_cast<ClientImpl*>(slot.owner_.core())
+                     ->put_slowly(slot.name_, slot.owner_.flags());
 }
 
 }  // namespace mempool::detail

@@ -128,8 +128,8 @@ SlotInfo look_at(const Pool& pool, std::uint32_t index) {
     info.index = index;
     info.state = state_of(pool, word);
     info.generation = raw(word.generation());
-    info.since = pool.time(i).load(std::memory_order_relaxed);
-    info.tag = pool.tag(i).load(std::memory_order_relaxed);
+    info.since = pool.record(i).time.load(std::memory_order_relaxed);
+    info.tag = pool.record(i).tag.load(std::memory_order_relaxed);
     info.offset = pool.geometry().offset_of(i);
     info.handle = Handle(index, info.generation).value();
     if (word.state() == SlotState::kHeld) {

@@ -84,7 +84,7 @@ Got ClientImpl::get_slowly(std::error_code* error) noexcept {
     const Errc why = take(taken, false, shm::Turn::kUsual, result);
     if (why == kNone && result == shm::GetResult::kOk) {
         share_if_waited_for();  // a whole magazine came with the slot
-        return got_of(taken, options());
+        return got_of(taken);
     }
     if (error != nullptr) {
         *error = why == kNone ? Errc::kExhausted : why;
@@ -98,7 +98,7 @@ Slot ClientImpl::get_until(shm::MonotonicClock::time_point deadline,
     const Errc why = take_until(deadline, taken);
     if (why == kNone) {
         share_if_waited_for();
-        return slot_of(got_of(taken, options()));
+        return slot_of(got_of(taken));
     }
     if (error != nullptr) {
         *error = why;
@@ -136,9 +136,9 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
         const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
         // Copies, for the loop that calls it.
         Slot* next = slots.data();
-        const auto fill = [&next, core = static_cast<ClientCore*>(this), first = hot.slots,
-                           stride = hot.stride, flags = options()](shm::Held held) {
-            next->fill(core, held, first + std::uint64_t{raw(held.index)} * stride, flags);
+        const auto fill = [&next, owner = Owner(this, options()), first = hot.slots,
+                           stride = hot.stride](shm::Held held) {
+            next->fill(owner, first + std::uint64_t{raw(held.index)} * stride, name_of(held));
             ++next;
         };
         const auto wanted =
@@ -155,7 +155,7 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
     shm::GetResult result = shm::GetResult::kOk;
     while (filled < slots.size() && take(taken, false, shm::Turn::kUsual, result) == kNone &&
            result == shm::GetResult::kOk) {
-        slots[filled++] = slot_of(got_of(taken, options()));
+        slots[filled++] = slot_of(got_of(taken));
     }
     share_if_waited_for();
     return filled;
@@ -178,21 +178,21 @@ Errc ClientImpl::put_clean(shm::Taken t, std::uint32_t limit, bool erase,
     if (no_lane != kNone || result != shm::PutResult::kOk) {
         return no_lane;
     }
-    mapping_.pool().tag(t.index).store(0, std::memory_order_relaxed);
+    mapping_.pool().record(t.index).tag.store(0, std::memory_order_relaxed);
     if (erase) {
         std::memset(mapping_.pool().slot(t.index), 0, slot_size);
     }
     return with_lane([&](shm::Lane& lane) { result = lane.put(mine, limit); });
 }
 
-Errc ClientImpl::put_slowly(shm::Taken t, std::uint32_t flags) noexcept {
+Errc ClientImpl::put_slowly(Handle name, std::uint32_t flags) noexcept {
     if (flags == 0 && !forked()) {
         if (ThreadLane* mine = own_lane(*this); mine != nullptr) {
-            const shm::PutResult result = mine->lane.put_private(t);
-            return result == shm::PutResult::kOk ? kNone : error_of(result, handle_of(t));
+            const shm::PutResult result = mine->lane.put_private(taken_of(name));
+            return result == shm::PutResult::kOk ? kNone : error_of(result, name);
         }
     }
-    return put_shared(handle_of(t));
+    return put_shared(name);
 }
 
 Errc ClientImpl::put_shared(Handle handle) noexcept {
@@ -200,7 +200,7 @@ Errc ClientImpl::put_shared(Handle handle) noexcept {
     const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
     const shm::Taken t = taken_of(handle);
     if (mine == nullptr || raw(t.index) >= limit || erases() ||
-        mapping_.pool().tag(t.index).load(std::memory_order_relaxed) != 0) [[unlikely]] {
+        mapping_.pool().record(t.index).tag.load(std::memory_order_relaxed) != 0) [[unlikely]] {
         return put_shared_slowly(handle);
     }
     const shm::PutResult result = mine->lane.put(t, limit);
@@ -223,7 +223,7 @@ Errc ClientImpl::put_shared_slowly(Handle handle) noexcept {
             !map_beyond(raw(t.index))) {
             return Errc::kSegmentUnavailable;
         }
-        const bool tagged = known && pool.tag(t.index).load(std::memory_order_relaxed) != 0;
+        const bool tagged = known && pool.record(t.index).tag.load(std::memory_order_relaxed) != 0;
         const Errc no_lane =
             erase || tagged ? put_clean(t, announced, erase, result)
                             : with_lane([&](shm::Lane& lane) { result = lane.put(t, announced); });
@@ -258,7 +258,7 @@ std::size_t ClientImpl::put_bulk(std::span<Slot> slots) noexcept {
     for (std::size_t next = 0; next < slots.size();) {
         const std::size_t before = next;
         if (slots[next]) {
-            accepted += static_cast<ClientImpl*>(slots[next].core_)->put_run(slots, next);
+            accepted += static_cast<ClientImpl*>(slots[next].owner_.core())->put_run(slots, next);
         }
         if (next == before) {
             accepted += put(slots[next++]) == kNone ? 1U : 0U;
@@ -274,13 +274,12 @@ std::size_t ClientImpl::put_run(std::span<Slot> slots, std::size_t& next) noexce
     }
     Slot* slot = slots.data() + next;
     Slot* const end = slots.data() + slots.size();
-    const std::uint32_t accepted =
-        mine->lane.put_bulk<shm::Held>([&slot, end, core = this](shm::Held& held) {
-            if (slot == end || slot->data_ == nullptr || slot->core_ != core || slot->flags_ != 0)
-                [[unlikely]] {
+    const std::uint32_t accepted = mine->lane.put_bulk<shm::Held>(
+        [&slot, end, plain = Owner(this, 0), lane = &mine->lane](shm::Held& held) {
+            if (slot == end || slot->data_ == nullptr || slot->owner_ != plain) [[unlikely]] {
                 return false;
             }
-            held = slot->held();
+            held = held_of(*lane, slot->name_);
             slot->data_ = nullptr;
             ++slot;
             return true;
@@ -323,7 +322,7 @@ std::size_t ClientImpl::put_run(std::span<const Handle> handles, std::size_t& ne
         }
         prefetch(next + kPrefetchAhead);
         t = taken_of(handles[next]);
-        if (raw(t.index) >= limit || pool.tag(t.index).load(std::memory_order_relaxed) != 0)
+        if (raw(t.index) >= limit || pool.record(t.index).tag.load(std::memory_order_relaxed) != 0)
             [[unlikely]] {
             return false;
         }
@@ -354,7 +353,9 @@ Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
         why = error_of(result, handle);
     }
     if (why == kNone) {
-        return slot_of(got_of(t, kShared | options()));
+        Got got = got_of(t);
+        got.owner.add(kShared);
+        return slot_of(got);
     }
     if (error != nullptr) {
         *error = why;
@@ -373,7 +374,7 @@ Errc ClientImpl::detach(Handle handle) noexcept {
 void ClientImpl::set_tag(Handle handle, std::uint32_t tag) noexcept {
     const shm::Taken t = taken_of(handle);
     if (!forked() && raw(t.index) < mapping_.pool().index_limit() && still_out(t)) {
-        mapping_.pool().tag(t.index).store(tag, std::memory_order_relaxed);
+        mapping_.pool().record(t.index).tag.store(tag, std::memory_order_relaxed);
     }
 }
 

@@ -92,7 +92,7 @@ std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t
     const shm::SegmentEntry entry = shm::next_segment(*geometry, 0, config.slots, nullptr, now);
     const std::uint64_t file_bytes = shm::segment_file_bytes(*geometry, 0, config.slots);
     const std::uint64_t slot_bytes = file_bytes - geometry->slots_offset;
-    const std::uint64_t needed = geometry->words_offset + bytes_of(*geometry, entry) + slot_bytes;
+    const std::uint64_t needed = geometry->records_offset + bytes_of(*geometry, entry) + slot_bytes;
     std::unique_ptr<Storage> storage(new Storage(config, std::move(backing)));
     storage->require_space(needed);
     UniqueFd lock = storage->backing_->create(0);
@@ -102,7 +102,7 @@ std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t
     const int fd = storage->lock_.get();
     const auto ranges = shm::storage_of(*geometry, entry);
     std::vector<FileRange> wanted{{geometry->slots_offset, slot_bytes},
-                                  {0, geometry->words_offset}};
+                                  {0, geometry->records_offset}};
     wanted.insert(wanted.end(), ranges.begin(), ranges.end());
     for (const FileRange& range : wanted) {
         if (const int error = allocate(fd, range); error != 0) {

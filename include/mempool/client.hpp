@@ -86,9 +86,9 @@ public:
             return Errc::kEmptySlot;
         }
         slot.data_ = nullptr;
-        return slot.core_->try_put(slot.held(), slot.flags_)
+        return detail::try_put(slot.owner_, slot.name_)
                    ? std::error_code{}
-                   : detail::put_slowly(slot.core_, slot.held(), slot.flags_);
+                   : detail::put_slowly(slot.owner_, slot.name_);
     }
     // NOLINTEND(readability-convert-member-functions-to-static)
     /// Returns the slot that `handle` names, whoever holds it or detached it. The caller answers
@@ -126,14 +126,14 @@ private:
     explicit Client(std::unique_ptr<detail::ClientImpl> impl) noexcept;
     [[nodiscard]] detail::ClientImpl& impl() const noexcept;
     [[nodiscard, gnu::always_inline]] Slot get_with(std::error_code* error) noexcept {
-        detail::Got got = core_->try_get();
-        if (!got.ok) [[unlikely]] {
+        detail::Got got;
+        if (!core_->try_get(got)) [[unlikely]] {
             got = detail::get_slowly(core_.get(), error);
-            if (!got.ok) {
+            if (!got.name) {
                 return {};
             }
         }
-        return {core_.get(), got};
+        return {got, core_->data_of(got.name)};
     }
 
     std::unique_ptr<detail::ClientCore, Delete> core_;

@@ -15,6 +15,7 @@
 #include <system_error>
 
 #include "mempool/export.hpp"
+#include "mempool/handle.hpp"
 #include "mempool/shm/lane.hpp"
 #include "mempool/shm/layout.hpp"
 
@@ -74,11 +75,39 @@ struct alignas(shm::kPage) HotPage {
     std::uint64_t stride = 0;              ///< bytes from slot to slot
 };
 
-/// A slot that was got, by value: it stays in registers all the way into a Slot.
+struct ClientCore;
+
+/// The client that a Slot is of, and its flags (kErase...) in the low bits of the address: a core
+/// begins on a page.
+class Owner {
+public:
+    constexpr Owner() = default;
+    Owner(ClientCore* core, std::uint32_t flags) noexcept
+        : bits_(reinterpret_cast<std::uintptr_t>(core) | flags) {}
+
+    [[nodiscard]] ClientCore* core() const noexcept { return at(bits_ & ~kFlags); }
+    [[nodiscard]] std::uint32_t flags() const noexcept {
+        return static_cast<std::uint32_t>(bits_ & kFlags);
+    }
+    [[nodiscard]] bool is_plain() const noexcept { return (bits_ & kFlags) == 0; }
+    /// core() of one that is_plain().
+    [[nodiscard]] ClientCore* plain_core() const noexcept { return at(bits_); }
+    void add(std::uint32_t flag) noexcept { bits_ |= flag; }
+    friend constexpr bool operator==(Owner, Owner) = default;
+
+private:
+    static constexpr std::uintptr_t kFlags = kErase | kShared | kTagged;
+    static ClientCore* at(std::uintptr_t address) noexcept {
+        return reinterpret_cast<ClientCore*>(address);  // NOLINT(performance-no-int-to-ptr)
+    }
+
+    std::uintptr_t bits_ = 0;
+};
+
+/// A slot that was got, or none: in two registers all the way into a Slot.
 struct Got {
-    shm::Held held;
-    std::uint32_t flags = 0;
-    bool ok = false;
+    Owner owner;
+    Handle name;
 };
 
 /// The part of a client that programs are compiled against.
@@ -86,30 +115,28 @@ struct ClientCore {
     HotPage hot;
     std::size_t slot_size = 0;  ///< outside the page: it stays true in a forked child
 
-    [[nodiscard]] std::byte* data_of(shm::SlotIndex i) const noexcept {
-        return hot.slots + std::uint64_t{raw(i)} * hot.stride;
+    [[nodiscard]] std::byte* data_of(Handle name) const noexcept {
+        return hot.slots + std::uint64_t{name.index()} * hot.stride;
     }
 
-    /// The common case of a get; not ok: nothing changed.
-    [[nodiscard, gnu::always_inline]] Got try_get() const noexcept {
+    /// The common case of a get; false: nothing changed.
+    [[nodiscard, gnu::always_inline]] bool try_get(Got& got) noexcept {
         ThreadLane* mine = cached_lane(hot.serial.load(std::memory_order_relaxed));
-        Got got;
-        if (mine != nullptr &&
-            mine->lane.try_get(hot.limit.load(std::memory_order_acquire), got.held)) [[likely]] {
-            got.flags = mine->lane.options();
-            got.ok = true;
+        shm::Held held;
+        std::uint32_t options = 0;
+        if (mine != nullptr && mine->lane.try_get(hot.limit.load(std::memory_order_acquire), held,
+                                                  options)) [[likely]] {
+            got = {Owner(this, options), name_of(held)};
+            return true;
         }
-        return got;
+        return false;
     }
 
     /// The common case of a put by the only one who can name the slot; false: nothing changed.
-    [[nodiscard, gnu::always_inline]] bool try_put(shm::Held held,
-                                                   std::uint32_t flags) const noexcept {
-        if (flags != 0) [[unlikely]] {
-            return false;
-        }
+    [[nodiscard, gnu::always_inline]] bool try_put(Handle name) const noexcept {
         ThreadLane* mine = cached_lane(hot.serial.load(std::memory_order_relaxed));
-        if (mine == nullptr || !mine->lane.try_put_private(held)) [[unlikely]] {
+        if (mine == nullptr || !mine->lane.try_put_private(held_of(mine->lane, name)))
+            [[unlikely]] {
             return false;
         }
         if (mine->lane.is_waited_for()) [[unlikely]] {
@@ -117,18 +144,31 @@ struct ClientCore {
         }
         return true;
     }
+
+    /// A slot as its handle and as the lane's client that holds it name it.
+    [[nodiscard]] static Handle name_of(shm::Held held) noexcept {
+        return {raw(held.index), raw(held.word.generation())};
+    }
+    [[nodiscard]] static shm::Held held_of(const shm::Lane& lane, Handle name) noexcept {
+        return lane.held({shm::SlotIndex{name.index()}, shm::Generation{name.generation()}});
+    }
 };
+static_assert(alignof(ClientCore) >= 8, "its address has room for an Owner's flags");
 
 /// The rest of a get; `error` may be nullptr.
 [[nodiscard]] MEMPOOL_EXPORT Got get_slowly(ClientCore* core, std::error_code* error) noexcept;
 /// The rest of a put by Slot.
-MEMPOOL_EXPORT std::error_code put_slowly(ClientCore* core, shm::Held held,
-                                          std::uint32_t flags) noexcept;
+MEMPOOL_EXPORT std::error_code put_slowly(Owner owner, Handle name) noexcept;
+
+/// Puts the fast way; false: nothing changed.
+[[nodiscard, gnu::always_inline]] inline bool try_put(Owner owner, Handle name) noexcept {
+    return owner.is_plain() && owner.plain_core()->try_put(name);
+}
 
 /// What ~Slot does. By value, so that the Slot itself can stay in registers.
-inline void drop(ClientCore* core, shm::Held held, std::uint32_t flags) noexcept {
-    if (!core->try_put(held, flags)) [[unlikely]] {
-        put_slowly(core, held, flags);
+inline void drop(Owner owner, Handle name) noexcept {
+    if (!try_put(owner, name)) [[unlikely]] {
+        put_slowly(owner, name);
     }
 }
 

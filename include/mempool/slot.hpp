@@ -28,27 +28,23 @@ class Slot {
 public:
     Slot() = default;
     Slot(Slot&& other) noexcept
-        : core_(other.core_),
-          word_(other.word_),
-          data_(std::exchange(other.data_, nullptr)),
-          index_(other.index_),
-          flags_(other.flags_) {}
+        : owner_(other.owner_), data_(std::exchange(other.data_, nullptr)), name_(other.name_) {}
     Slot& operator=(Slot&& other) noexcept {
         if (this != &other) {
             reset();
-            core_ = other.core_;
-            word_ = other.word_;
+            owner_ = other.owner_;
             data_ = std::exchange(other.data_, nullptr);
-            index_ = other.index_;
-            flags_ = other.flags_;
+            name_ = other.name_;
         }
         return *this;
     }
     Slot(const Slot&) = delete;
     Slot& operator=(const Slot&) = delete;
-    ~Slot() {
+    // Inlined where an exception passes by too: one call of it there, and the Slot's address has
+    // escaped, so that it lives in memory and not in registers on the fast way.
+    [[gnu::always_inline]] ~Slot() {
         if (data_ != nullptr) {
-            detail::drop(core_, held(), flags_);
+            detail::drop(owner_, name_);
         }
     }
 
@@ -58,7 +54,7 @@ public:
     [[nodiscard]] std::byte* data() const noexcept { return data_; }
     /// Bytes usable, the pool's slot_size; 0 if empty.
     [[nodiscard]] std::size_t size() const noexcept {
-        return data_ == nullptr ? 0 : core_->slot_size;
+        return data_ == nullptr ? 0 : owner_.core()->slot_size;
     }
     [[nodiscard]] std::span<std::byte> span() const noexcept { return {data_, size()}; }
     /// Distance of data() from the start of the pool's range, the same in every process. Bytes.
@@ -66,8 +62,8 @@ public:
     /// Names the slot to other processes, while this one keeps holding it. A slot whose handle was
     /// never asked for is returned faster: nobody else can have it.
     [[nodiscard]] Handle handle() const noexcept {
-        flags_ |= detail::kShared;
-        return data_ == nullptr ? Handle{} : Handle(index_, raw(word_.generation()));
+        owner_.add(detail::kShared);
+        return data_ == nullptr ? Handle{} : name_;
     }
 
     /// Leaves the slot to whoever adopts the handle: it outlives this process, and this object is
@@ -85,7 +81,7 @@ public:
     void reset() noexcept {
         if (data_ != nullptr) {
             data_ = nullptr;
-            detail::drop(core_, held(), flags_);
+            detail::drop(owner_, name_);
         }
     }
 
@@ -95,32 +91,20 @@ public:
 private:
     friend class Client;
     friend class detail::ClientImpl;
-    Slot(detail::ClientCore* core, const detail::Got& got) noexcept
-        : core_(core),
-          word_(got.held.word),
-          data_(core->data_of(got.held.index)),
-          index_(raw(got.held.index)),
-          flags_(got.flags) {}
-
-    [[nodiscard]] shm::Held held() const noexcept { return {word_, shm::SlotIndex{index_}}; }
+    Slot(const detail::Got& got, std::byte* data) noexcept
+        : owner_(got.owner), data_(data), name_(got.name) {}
 
     // As the constructor, for a Slot that is empty.
-    void fill(detail::ClientCore* core, shm::Held held, std::byte* data,
-              std::uint32_t flags) noexcept {
-        core_ = core;
-        word_ = held.word;
+    void fill(detail::Owner owner, std::byte* data, Handle name) noexcept {
+        owner_ = owner;
         data_ = data;
-        index_ = raw(held.index);
-        flags_ = flags;
+        name_ = name;
     }
 
-    // In whole words as they are stored and loaded, or a load waits for two stores. The two
-    // pointers apart: side by side, GCC packs them into a vector to store them.
-    detail::ClientCore* core_ = nullptr;
-    shm::SlotWord word_;
+    // Three whole words, stored and loaded as such: the smaller the more Slots fit into a cache.
+    mutable detail::Owner owner_;
     std::byte* data_ = nullptr;
-    std::uint32_t index_ = 0;
-    mutable std::uint32_t flags_ = 0;
+    Handle name_;
 };
 
 }  // namespace mempool

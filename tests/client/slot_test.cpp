@@ -233,9 +233,9 @@ TEST(Tag, StaysWithTheSlotUntilItIsReturned) {
     Slot slot = client.get();
     const mempool::shm::SlotIndex index{slot.handle().index()};
     slot.set_tag(99);
-    EXPECT_EQ(served.pool.pool().tag(index).load(), 99U);
+    EXPECT_EQ(served.pool.pool().record(index).tag.load(), 99U);
     slot.reset();
-    EXPECT_EQ(served.pool.pool().tag(index).load(), 0U);
+    EXPECT_EQ(served.pool.pool().record(index).tag.load(), 0U);
     Slot{}.set_tag(1);
 }
 

@@ -164,7 +164,10 @@ int put_private(World& w) {
 }
 int get_common(World& w) {
     shm::Held t;
-    return w.victim->try_get(w.test.limit(), t) ? 0 : get_one(w);  // a thief may have been there
+    std::uint32_t options = 0;
+    return w.victim->try_get(w.test.limit(), t, options)
+               ? 0
+               : get_one(w);  // a thief may have been there
 }
 int put_common(World& w) {
     return w.victim->try_put_private(w.victim->held(w.victim_holds.back())) ? 0 : put_private(w);

@@ -20,13 +20,17 @@ constexpr int kCannotTrace = 125;
 
 }  // namespace
 
-Stepper::Stepper(const std::function<int()>& operation) : pid_(::fork()) {
+Stepper::Stepper(const std::function<int()>& operation, const std::function<void()>& prepare)
+    : pid_(::fork()) {
     if (pid_ < 0) {
         throw std::runtime_error("fork failed");
     }
     if (pid_ == 0) {
         if (::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) {
             ::_exit(kCannotTrace);
+        }
+        if (prepare) {
+            prepare();
         }
         breakpoint();
         const int result = operation();

@@ -14,9 +14,10 @@ namespace mempool::test {
 /// Owns the child: kills and reaps it when it goes. Throws std::runtime_error if tracing fails.
 class Stepper {
 public:
-    /// Forks. The child runs `operation`, whose result becomes its exit status, and is stopped
-    /// before the first instruction of it.
-    explicit Stepper(const std::function<int()>& operation);
+    /// Forks. The child runs `prepare`, if there is one, then `operation`, whose result becomes its
+    /// exit status; it is stopped before the first instruction of that.
+    explicit Stepper(const std::function<int()>& operation,
+                     const std::function<void()>& prepare = {});
     Stepper(const Stepper&) = delete;
     Stepper& operator=(const Stepper&) = delete;
     ~Stepper();

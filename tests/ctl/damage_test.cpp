@@ -46,7 +46,7 @@ protected:
 };
 
 TEST_F(CtlDamage, AuditNamesTheSlotWithASenselessWord) {
-    write(geometry_.words_offset + 3 * sizeof(std::uint64_t), 0xff);
+    write(geometry_.records_offset + 3 * sizeof(mempool::shm::SlotRecord), 0xff);
     const Json report = ctl_json({"audit", pool_}, 1);
     EXPECT_EQ(report["clean"], false);
     EXPECT_TRUE(
@@ -67,10 +67,10 @@ TEST_F(CtlDamage, RepairSaysWhatItMendedByKindAndNumber) {
     using mempool::shm::SlotWord;
     // Three slots of a client that nobody is, one that makes no sense while nobody is attached.
     for (const unsigned slot : {3U, 4U, 5U}) {
-        write(geometry_.words_offset + slot * sizeof(std::uint64_t),
+        write(geometry_.records_offset + slot * sizeof(mempool::shm::SlotRecord),
               SlotWord::held(Generation{7}, ClientId{9}).bits);
     }
-    write(geometry_.words_offset + 9 * sizeof(std::uint64_t), 0xff);
+    write(geometry_.records_offset + 9 * sizeof(mempool::shm::SlotRecord), 0xff);
     const Json answer = ctl_json({"audit", pool_, "--repair"});
     EXPECT_EQ(answer["clean"], true);
     EXPECT_EQ(answer["repaired"]["clients"], 0);
@@ -91,7 +91,7 @@ TEST_F(CtlDamage, RepairLeavesWhatALiveClientMayHold) {
     daemon_.restart();
     const mempool::Client client =
         mempool::Client::attach(pool_, {.socket = daemon_.socket_path()});
-    write(geometry_.words_offset + 9 * sizeof(std::uint64_t), 0xff);
+    write(geometry_.records_offset + 9 * sizeof(mempool::shm::SlotRecord), 0xff);
     const Json answer = ctl_json({"audit", pool_, "--repair"}, 1);
     EXPECT_EQ(answer["repaired"]["clients"], 1);
     EXPECT_EQ(answer["repaired"]["mended"].size(), 1) << "the magazine that lists it";
@@ -140,7 +140,7 @@ TEST_F(CtlDamage, AnEmptyObjectIsRefused) {
 }
 
 TEST_F(CtlDamage, ATruncatedObjectIsRefused) {
-    ASSERT_EQ(::ftruncate(object_.get(), static_cast<off_t>(geometry_.words_offset)), 0);
+    ASSERT_EQ(::ftruncate(object_.get(), static_cast<off_t>(geometry_.records_offset)), 0);
     const Finished finished = ctl({"status", pool_});
     EXPECT_EQ(finished.status, 5) << finished.err;
     expect_no_crash();

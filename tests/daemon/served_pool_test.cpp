@@ -142,7 +142,7 @@ TEST_F(ServedPoolTest, DetachedSlotsAreFreedByAge) {
     }
     EXPECT_EQ(pool_->free_detached(3600), 0U);
     const auto long_ago = static_cast<std::uint32_t>(epoch_now() - 7200);
-    pool_->view().time(slots[0].index).store(long_ago);
+    pool_->view().record(slots[0].index).time.store(long_ago);
     EXPECT_EQ(pool_->free_detached(3600), 1U);
     EXPECT_EQ(census().detached, 4U);
     EXPECT_EQ(pool_->free_detached(0), 4U);
@@ -161,8 +161,8 @@ TEST_F(ServedPoolTest, TheDetachedTtlFreesAndErases) {
     const int fd = pool_->storage().segments().front().writable.get();
     const std::uint64_t offset = pool_->view().geometry().offset_of(slots[0].index);
     ASSERT_EQ(::pwrite(fd, "secret", 6, static_cast<off_t>(offset)), 6);
-    pool_->view().time(slots[0].index).store(static_cast<std::uint32_t>(epoch_now() - 61));
-    pool_->view().time(slots[1].index).store(static_cast<std::uint32_t>(epoch_now() + 60));
+    pool_->view().record(slots[0].index).time.store(static_cast<std::uint32_t>(epoch_now() - 61));
+    pool_->view().record(slots[1].index).time.store(static_cast<std::uint32_t>(epoch_now() + 60));
     pool_->tick_second();
     EXPECT_EQ(census().detached, 2U);  // a first tick knows no ages: the clock may have stood still
     std::this_thread::sleep_for(std::chrono::milliseconds{2100});

@@ -126,7 +126,7 @@ private:
         constexpr std::array kStarts = {std::uint64_t{shm::kPage},  std::uint64_t{2 * shm::kPage},
                                         kGeometry.clients_offset,   kGeometry.lanes_offset,
                                         kGeometry.full_ring_offset, kGeometry.empty_ring_offset,
-                                        kGeometry.words_offset,     kGeometry.magazines_offset};
+                                        kGeometry.records_offset,   kGeometry.magazines_offset};
         const std::size_t region = (choice >> 4U) % kStarts.size();
         const auto where = input.take<std::uint16_t>();
         const std::uint64_t at =

@@ -188,7 +188,7 @@ TEST_F(Hostile, RingsThatAreRewrittenAllTheTimeHoldUpNobody) {
     ASSERT_EQ(Inspector::open(pool_, options()).status().magazine_capacity, 4U);
     const std::size_t live = mempool::shm::kPage / kWords;
     const std::size_t rings = geometry.full_ring_offset / kWords;
-    const std::size_t cells = geometry.words_offset / kWords;
+    const std::size_t cells = geometry.records_offset / kWords;
     const std::size_t magazines = geometry.magazines_offset / kWords;
     const std::size_t stride = geometry.magazine_stride / kWords;
     std::mt19937_64 random(5);

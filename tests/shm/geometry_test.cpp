@@ -85,15 +85,13 @@ TEST(Geometry, PlacesArraysOneAfterAnotherWithoutOverlap) {
             std::uint64_t offset, bytes;
         };
         const std::uint64_t n = g->index_capacity;
-        const std::array<Array, 9> arrays = {{
+        const std::array<Array, 7> arrays = {{
             {2 * kPage, kMaxSegments * sizeof(SegmentEntry)},
             {g->clients_offset, shape.client_count * sizeof(ClientRecord)},
             {g->lanes_offset, g->lane_count * sizeof(LaneRecord)},
             {g->full_ring_offset, std::uint64_t{g->ring_capacity} * 8},
             {g->empty_ring_offset, std::uint64_t{g->ring_capacity} * 8},
-            {g->words_offset, n * 8},
-            {g->times_offset, n * 4},
-            {g->tags_offset, n * 4},
+            {g->records_offset, n * sizeof(SlotRecord)},
             {g->magazines_offset, std::uint64_t{g->magazine_count} * g->magazine_stride},
         }};
         std::uint64_t at = 2 * kPage;
@@ -203,11 +201,9 @@ TEST(Storage, OfASegmentCoversItsShareOfEachArrayAndNoMore) {
     const SegmentEntry first = next_segment(*g, 0, 100, nullptr, 0);
     const SegmentEntry second = next_segment(*g, 1, 50, &first, 0);
     const auto ranges = storage_of(*g, second);
-    EXPECT_EQ(ranges[0].offset, g->words_offset + 8ULL * second.first_index);
-    EXPECT_EQ(ranges[0].bytes, 400U);
-    EXPECT_EQ(ranges[1].bytes, 200U);
-    EXPECT_EQ(ranges[2].bytes, 200U);
-    EXPECT_EQ(ranges[3].bytes, std::uint64_t{second.magazine_count} * g->magazine_stride);
+    EXPECT_EQ(ranges[0].offset, g->records_offset + 16ULL * second.first_index);
+    EXPECT_EQ(ranges[0].bytes, 800U);
+    EXPECT_EQ(ranges[1].bytes, std::uint64_t{second.magazine_count} * g->magazine_stride);
     EXPECT_EQ(segment_file_bytes(*g, 0, 100), g->slots_offset + round_up(6400, kPage));
     EXPECT_EQ(segment_file_bytes(*g, 1, 50), kPage + kPage);
 }

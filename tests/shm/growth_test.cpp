@@ -86,7 +86,7 @@ TEST(Growth, CutOffBeforeTheAnnouncementLeavesNothingBehind) {  // I6
     // A growth by 100 that wrote all it had to, and died before N1.
     const std::uint32_t count = pool.segment_count();
     const std::vector<std::byte> rings(pool.base() + pool.geometry().full_ring_offset,
-                                       pool.base() + pool.geometry().words_offset);
+                                       pool.base() + pool.geometry().records_offset);
     Live& live = pool.live();
     const auto head_full = live.full.head.load();
     const auto tail_full = live.full.tail.load();

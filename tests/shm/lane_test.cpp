@@ -167,13 +167,17 @@ TEST_F(LaneTest, PrivatePutTakesBackWhatThisClientGotAndNothingElse) {
 
 TEST_F(LaneTest, CommonCasesDoAsTheWholeOnesOrChangeNothing) {
     Held t;
-    EXPECT_FALSE(lane_.try_get(test_.limit(), t));  // nothing loaded yet
+    std::uint32_t options = 0;
+    test_.pool().live().options.store(kEraseOnPut);
+    EXPECT_FALSE(lane_.try_get(test_.limit(), t, options));  // nothing loaded yet
     ASSERT_EQ(lane_.put_private(get()), PutResult::kOk);
-    EXPECT_TRUE(lane_.try_get(test_.limit(), t));
+    EXPECT_EQ(options, 0U);
+    EXPECT_TRUE(lane_.try_get(test_.limit(), t, options));
+    EXPECT_EQ(options, kEraseOnPut);
     EXPECT_EQ(t.index, SlotIndex{0});
     EXPECT_EQ(word(t.taken()), t.word);
     EXPECT_TRUE(t.word.is_held_by(ClientId{1}));
-    EXPECT_FALSE(lane_.try_get(1, t));  // the next is not mapped
+    EXPECT_FALSE(lane_.try_get(1, t, options));  // the next is not mapped
     EXPECT_EQ(loaded().count.load(), 3U);
     EXPECT_TRUE(lane_.try_put_private(t));
     EXPECT_FALSE(lane_.is_waited_for());
@@ -183,7 +187,7 @@ TEST_F(LaneTest, CommonCasesDoAsTheWholeOnesOrChangeNothing) {
     EXPECT_EQ(lane_.record().refused.load(), 0U);
     const std::vector<Taken> all = get_all(lane_, test_.limit());
     ASSERT_EQ(all.size(), 16U);
-    EXPECT_FALSE(lane_.try_get(test_.limit(), t));  // none left
+    EXPECT_FALSE(lane_.try_get(test_.limit(), t, options));  // none left
     for (std::size_t k = 0; k < 4; ++k) {
         EXPECT_TRUE(lane_.try_put_private(lane_.held(all[k])));
     }
@@ -250,10 +254,10 @@ TEST_F(LaneTest, CountersTellWhatHappened) {
 TEST_F(LaneTest, StampsTheTimeOfGetAdoptAndDetach) {
     test_.pool().live().now.store(5000);
     const Taken t = get();
-    EXPECT_EQ(test_.pool().time(t.index).load(), 5000U);
+    EXPECT_EQ(test_.pool().record(t.index).time.load(), 5000U);
     test_.pool().live().now.store(5001);
     ASSERT_EQ(lane_.detach(t, test_.limit()), PutResult::kOk);
-    EXPECT_EQ(test_.pool().time(t.index).load(), 5001U);
+    EXPECT_EQ(test_.pool().record(t.index).time.load(), 5001U);
 }
 
 TEST_F(LaneTest, ForeignCountInTheMagazineIsSurvived) {

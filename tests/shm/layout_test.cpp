@@ -87,8 +87,7 @@ std::string dump_sizes() {
                         MEMPOOL_FIELD(G, range_bytes), MEMPOOL_FIELD(G, clients_offset),
                         MEMPOOL_FIELD(G, lanes_offset), MEMPOOL_FIELD(G, lane_map_offset),
                         MEMPOOL_FIELD(G, full_ring_offset), MEMPOOL_FIELD(G, empty_ring_offset),
-                        MEMPOOL_FIELD(G, words_offset), MEMPOOL_FIELD(G, times_offset),
-                        MEMPOOL_FIELD(G, tags_offset), MEMPOOL_FIELD(G, magazines_offset),
+                        MEMPOOL_FIELD(G, records_offset), MEMPOOL_FIELD(G, magazines_offset),
                         MEMPOOL_FIELD(G, slots_offset), MEMPOOL_FIELD(G, index_granule),
                         MEMPOOL_FIELD(G, index_capacity), MEMPOOL_FIELD(G, lane_count),
                         MEMPOOL_FIELD(G, magazine_count), MEMPOOL_FIELD(G, magazine_stride),
@@ -100,6 +99,7 @@ std::string dump_records() {
     using S = SegmentHeader;
     using C = ClientRecord;
     using L = LaneRecord;
+    using R = SlotRecord;
     using M = MagazineHead;
     return MEMPOOL_DUMP(SegmentEntry, MEMPOOL_FIELD(E, first_index), MEMPOOL_FIELD(E, slot_count),
                         MEMPOOL_FIELD(E, first_magazine), MEMPOOL_FIELD(E, magazine_count),
@@ -117,6 +117,8 @@ std::string dump_records() {
                         MEMPOOL_FIELD(L, reserved0), MEMPOOL_FIELD(L, gets), MEMPOOL_FIELD(L, puts),
                         MEMPOOL_FIELD(L, exhausted), MEMPOOL_FIELD(L, refused),
                         MEMPOOL_FIELD(L, steals), MEMPOOL_FIELD(L, reserved1)) +
+           MEMPOOL_DUMP(SlotRecord, MEMPOOL_FIELD(R, word), MEMPOOL_FIELD(R, time),
+                        MEMPOOL_FIELD(R, tag)) +
            MEMPOOL_DUMP(MagazineHead, MEMPOOL_FIELD(M, word), MEMPOOL_FIELD(M, count),
                         MEMPOOL_FIELD(M, reserved));
 }

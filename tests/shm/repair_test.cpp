@@ -255,7 +255,7 @@ TEST_F(RepairTest, WithSoundSlotWordsNothingIsLost) {
             }
         };
         scribble(kPage + offsetof(Live, grow_wanted), 2 * kPage);
-        scribble(g.lanes_offset + sizeof(LaneRecord), g.words_offset);
+        scribble(g.lanes_offset + sizeof(LaneRecord), g.records_offset);
         scribble(g.magazines_offset, g.slots_offset);
         for (std::uint32_t c = 1; c < 4; ++c) {
             test.pool().client(ClientId{c}).state.store(ClientState::kFree);

@@ -78,7 +78,8 @@ TEST_F(Steal, VictimGoesOnWithWhatItHasLeft) {
     ASSERT_EQ(get(thief_), GetResult::kOk);  // one of its two magazines
     EXPECT_NE(victim_.record().revoked.load() & kRevoked, 0U);
     Held held;
-    EXPECT_FALSE(victim_.try_get(test_.limit(), held));  // the fast way is closed
+    std::uint32_t options = 0;
+    EXPECT_FALSE(victim_.try_get(test_.limit(), held, options));  // the fast way is closed
     EXPECT_EQ(get(victim_), GetResult::kOk);
     EXPECT_EQ(victim_.record().revoked.load(), 0U);
     EXPECT_EQ(get_all(victim_, test_.limit()).size() + get_all(thief_, test_.limit()).size(), 4U);
@@ -184,7 +185,8 @@ TEST(StealRace, VictimAndThiefNeverHoldOneSlot) {
         for (int k = 0; k < kRounds; ++k) {
             Held held;
             Taken t;
-            if (lane.try_get(test.limit(), held)) {
+            std::uint32_t options = 0;
+            if (lane.try_get(test.limit(), held, options)) {
                 t = held.taken();
             } else if (lane.get(test.limit(), t) != GetResult::kOk) {
                 continue;

@@ -31,7 +31,8 @@ void trade(std::uint32_t slots, std::uint32_t capacity, std::uint32_t threads, i
         ASSERT_TRUE(lane.open());
         for (int k = 0; k < rounds; ++k) {
             Held held;
-            if (!lane.try_get(test.limit(), held)) {
+            std::uint32_t options = 0;
+            if (!lane.try_get(test.limit(), held, options)) {
                 Taken t;
                 const GetResult result = wait(
                     test.pool(), lane.record(), MonotonicClock::time_point::max(),

@@ -54,14 +54,12 @@ struct FileRange {
 };
 
 /// The metadata that must have storage before `entry` is announced; segment 0 also needs all
-/// below words_offset: [0, words_offset).
-[[nodiscard]] constexpr std::array<FileRange, 4> storage_of(const Geometry& g,
+/// below records_offset: [0, records_offset).
+[[nodiscard]] constexpr std::array<FileRange, 2> storage_of(const Geometry& g,
                                                             const SegmentEntry& entry) noexcept {
     const std::uint64_t first = entry.first_index;
     const std::uint64_t count = entry.slot_count;
-    return {{{g.words_offset + first * 8, count * 8},
-             {g.times_offset + first * 4, count * 4},
-             {g.tags_offset + first * 4, count * 4},
+    return {{{g.records_offset + first * sizeof(SlotRecord), count * sizeof(SlotRecord)},
              {g.magazines_offset + std::uint64_t{entry.first_magazine} * g.magazine_stride,
               std::uint64_t{entry.magazine_count} * g.magazine_stride}}};
 }

@@ -47,10 +47,7 @@ struct Held {
 class Lane : public LaneMagazines {
 public:
     Lane(const Pool& pool, LaneId id, ClientId client) noexcept
-        : LaneMagazines(pool, id, client),
-          words_(&pool.word(SlotIndex{0})),
-          times_(&pool.time(SlotIndex{0})),
-          client_(client) {}
+        : LaneMagazines(pool, id, client), client_(client) {}
 
     /// Gets a slot with an index below `limit` (what this process has mapped).
     /// Linearizes: C1.
@@ -89,20 +86,29 @@ public:
 
     /// The common case of get(): nobody looked at the lane, and a sound item lies on top of the
     /// loaded magazine. Else false, and nothing changed: call get(). Calls nothing, so it can be
-    /// all of a leaf function.
-    [[nodiscard, gnu::always_inline]] bool try_get(std::uint32_t limit, Held& held) noexcept {
-        // Copies: the compiler can't know that the stores below leave the members as they are.
+    /// all of a leaf function. `options` is Live::options at that time.
+    [[nodiscard, gnu::always_inline]] bool try_get(std::uint32_t limit, Held& held,
+                                                   std::uint32_t& options) noexcept {
+        // Copies: the compiler can't know that the stores below leave the members as they are. What
+        // is read once is not copied, or there are more than registers.
         LaneRecord& record = *record_;
         MagazineHead& magazine = *loaded_;
         if (try_enter(record)) [[likely]] {
             const std::uint32_t top = magazine.count.load(std::memory_order_relaxed) - 1;
-            if (top < capacity_ &&
-                take_item(view(limit), Pool::items(magazine)[top].load(std::memory_order_relaxed),
-                          held)) [[likely]] {
-                magazine.count.store(top, std::memory_order_release);
-                bump(record.gets);
-                leave_unfenced(record);
-                return true;
+            if (top < capacity_) [[likely]] {
+                const std::uint32_t i = Pool::items(magazine)[top].load(std::memory_order_relaxed);
+                SlotRecord& slot = records_[i];
+                if (i < limit && take(slot.word, free_, get_step_, held)) [[likely]] {
+                    const Live& live = *live_;
+                    slot.time.store(live.now.load(std::memory_order_relaxed),
+                                    std::memory_order_relaxed);
+                    options = live.options.load(std::memory_order_relaxed);
+                    held.index = SlotIndex{i};
+                    magazine.count.store(top, std::memory_order_release);
+                    bump(record.gets);
+                    leave_unfenced(record);
+                    return true;
+                }
             }
         }
         leave_unfenced(record);
@@ -121,8 +127,9 @@ public:
         if (raw(t.index) >= limit) [[unlikely]] {
             return refuse(out_of_reach(t.index));
         }
-        return put_one(
-            t.index, [this, t] { return free_shared(words_[raw(t.index)], t.generation, free_); });
+        return put_one(t.index, [this, t] {
+            return free_shared(records_[raw(t.index)].word, t.generation, free_);
+        });
     }
 
     /// Returns a slot that this client got and whose handle no other thread or process was given:
@@ -136,7 +143,7 @@ public:
     /// Crash:  as put(), with F2 for F1.
     [[nodiscard]] PutResult put_private(Taken t) noexcept {
         return put_one(t.index, [this, t] {
-            return free_private(words_[raw(t.index)], held(t).word, put_step_);
+            return free_private(records_[raw(t.index)].word, held(t).word, put_step_);
         });
     }
 
@@ -150,7 +157,7 @@ public:
             const std::uint32_t count = magazine.count.load(std::memory_order_relaxed);
             if (count < capacity_) [[likely]] {
                 Pool::items(magazine)[count].store(raw(t.index), std::memory_order_relaxed);
-                if (free_private(words_[raw(t.index)], t.word, put_step_)) [[likely]] {
+                if (free_private(records_[raw(t.index)].word, t.word, put_step_)) [[likely]] {
                     magazine.count.store(count + 1, std::memory_order_release);
                     bump(record.puts);
                     leave_unfenced(record);
@@ -177,7 +184,7 @@ public:
             const std::uint32_t capacity = capacity_;
             const std::uint64_t put_step = put_step_;
             const std::uint32_t free = free_;
-            std::atomic<std::uint64_t>* const words = words_;
+            SlotRecord* const records = records_;
             std::atomic<std::uint32_t>* const items = Pool::items(*loaded_);
             std::uint32_t count = before;
             S slot;
@@ -185,9 +192,9 @@ public:
                 items[count].store(raw(slot.index), std::memory_order_relaxed);
                 bool freed = false;
                 if constexpr (std::is_same_v<S, Held>) {
-                    freed = free_private(words[raw(slot.index)], slot.word, put_step);
+                    freed = free_private(records[raw(slot.index)].word, slot.word, put_step);
                 } else {
-                    freed = free_shared(words[raw(slot.index)], slot.generation, free);
+                    freed = free_shared(records[raw(slot.index)].word, slot.generation, free);
                 }
                 count += freed ? 1U : 0U;
                 refused += freed ? 0U : 1U;
@@ -248,33 +255,41 @@ private:
     // What a get reads of the lane, in locals: the compiler can't know that the stores to shared
     // memory leave the members as they are.
     struct View {
-        std::atomic<std::uint64_t>* words;
-        std::atomic<std::uint32_t>* times;
+        SlotRecord* records;
         std::uint64_t get_step;
         std::uint32_t free;
         std::uint32_t limit;
         std::uint32_t now;
     };
     [[nodiscard, gnu::always_inline]] View view(std::uint32_t limit) const noexcept {
-        return {words_, times_, get_step_,
-                free_,  limit,  live_->now.load(std::memory_order_relaxed)};
+        return {records_, get_step_, free_, limit, live_->now.load(std::memory_order_relaxed)};
     }
 
-    // C0, C1: slot `i`, an item of the loaded magazine; false if its word says otherwise, or it is
-    // not mapped.
+    // Slot `i`, an item of the loaded magazine; false if its word says otherwise, or it is not
+    // mapped.
     [[nodiscard, gnu::always_inline]] static bool take_item(const View& view, std::uint32_t i,
                                                             Held& held) noexcept {
         if (i >= view.limit) [[unlikely]] {
             return false;
         }
-        std::atomic<std::uint64_t>& word = view.words[i];
-        const std::uint64_t seen = word.load(std::memory_order_acquire);  // C0
-        if (static_cast<std::uint32_t>(seen) != view.free) [[unlikely]] {
+        if (!take(view.records[i].word, view.free, view.get_step, held)) [[unlikely]] {
             return false;
         }
-        held = {SlotWord{seen + view.get_step}, SlotIndex{i}};
+        held.index = SlotIndex{i};
+        view.records[i].time.store(view.now, std::memory_order_relaxed);
+        return true;
+    }
+
+    // C0, C1: a slot that is FREE in the magazine of `free`; false if it is not.
+    [[nodiscard, gnu::always_inline]] static bool take(std::atomic<std::uint64_t>& word,
+                                                       std::uint32_t free, std::uint64_t get_step,
+                                                       Held& held) noexcept {
+        const std::uint64_t seen = word.load(std::memory_order_acquire);  // C0
+        if (static_cast<std::uint32_t>(seen) != free) [[unlikely]] {
+            return false;
+        }
+        held.word = SlotWord{seen + get_step};
         word.store(held.word.bits, std::memory_order_release);  // C1
-        stamp_time(view.times[i], view.now);
         return true;
     }
 
@@ -376,8 +391,8 @@ private:
         if (raw(t.index) >= limit) {
             return refuse(out_of_reach(t.index));
         }
-        std::atomic<std::uint64_t>& word = words_[raw(t.index)];
-        SlotWord seen{word.load(std::memory_order_relaxed)};
+        SlotRecord& record = records_[raw(t.index)];
+        SlotWord seen{record.word.load(std::memory_order_relaxed)};
         do {
             const bool out =
                 seen.is_held_by(client_) || (from_any && (seen.state() == SlotState::kHeld ||
@@ -386,10 +401,12 @@ private:
                 return refuse(PutResult::kStale);
             }
             // Before D1: who sees the slot detached sees since when.
-            stamp_time(times_[raw(t.index)], live_->now.load(std::memory_order_relaxed));
-        } while (!word.compare_exchange_weak(seen.bits, wanted.bits,     // A1, D1
-                                             std::memory_order_acq_rel,  // A0 is A1's own load
-                                             std::memory_order_relaxed));
+            record.time.store(live_->now.load(std::memory_order_relaxed),
+                              std::memory_order_relaxed);
+        } while (
+            !record.word.compare_exchange_weak(seen.bits, wanted.bits,     // A1, D1
+                                               std::memory_order_acq_rel,  // A0 is A1's own load
+                                               std::memory_order_relaxed));
         return PutResult::kOk;
     }
 
@@ -402,16 +419,6 @@ private:
         return raw(i) < depot_.pool().index_limit() ? PutResult::kUnmapped : PutResult::kOutOfRange;
     }
 
-    // Written only when it changed, so that the line can stay shared between processes.
-    [[gnu::always_inline]] static void stamp_time(std::atomic<std::uint32_t>& time,
-                                                  std::uint32_t now) noexcept {
-        if (time.load(std::memory_order_relaxed) != now) {
-            time.store(now, std::memory_order_relaxed);
-        }
-    }
-
-    std::atomic<std::uint64_t>* words_;
-    std::atomic<std::uint32_t>* times_;
     ClientId client_;
 };
 

@@ -96,6 +96,7 @@ protected:
         : loaded_(&pool.magazine(kNoMagazine)),
           live_(&pool.live()),
           record_(&pool.lane(id)),
+          records_(&pool.record(SlotIndex{0})),
           held_(SlotWord::held(Generation{0}, client).bits),
           id_(id),
           depot_(pool) {}
@@ -180,6 +181,7 @@ protected:
     MagazineHead* loaded_;
     const Live* live_;
     LaneRecord* record_;
+    SlotRecord* records_;
     std::uint64_t held_;          // low half of a word HELD by this client
     std::uint64_t get_step_ = 0;  // what a get adds to a word: FREE(loaded) becomes HELD, one on
     std::uint64_t put_step_ = 0;  // what a put takes from it: HELD becomes FREE(loaded)

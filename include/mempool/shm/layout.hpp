@@ -97,13 +97,11 @@ struct Geometry {
     std::uint64_t lane_map_offset = 0;
     std::uint64_t full_ring_offset = 0;
     std::uint64_t empty_ring_offset = 0;
-    std::uint64_t words_offset = 0;
-    std::uint64_t times_offset = 0;
-    std::uint64_t tags_offset = 0;
+    std::uint64_t records_offset = 0;
     std::uint64_t magazines_offset = 0;
     std::uint64_t slots_offset = 0;
     std::uint32_t index_granule = 0;   ///< a segment's first index is a multiple of this
-    std::uint32_t index_capacity = 0;  ///< entries of the per-slot arrays
+    std::uint32_t index_capacity = 0;  ///< slot records
     std::uint32_t lane_count = 0;
     std::uint32_t magazine_count = 0;   ///< entries of the magazine array; entry 0 is unused
     std::uint32_t magazine_stride = 0;  ///< bytes
@@ -173,9 +171,7 @@ constexpr std::optional<Geometry> make_geometry(const Shape& shape) noexcept {
     g.lane_map_offset = place(round_up(g.lane_count, 64) / 8, kCacheLine);
     g.full_ring_offset = place(std::uint64_t{g.ring_capacity} * 8, kPage);
     g.empty_ring_offset = place(std::uint64_t{g.ring_capacity} * 8, kPage);
-    g.words_offset = place(indices * 8, kPage);
-    g.times_offset = place(indices * 4, kPage);
-    g.tags_offset = place(indices * 4, kPage);
+    g.records_offset = place(indices * 16, kPage);
     g.magazines_offset = place(magazines * g.magazine_stride, kPage);
     g.slots_offset = round_up(at, kPage);
     if (g.slot_stride > (kMaxRangeBytes - g.slots_offset) / indices) {
@@ -201,7 +197,7 @@ struct Header {
     std::atomic<PoolState> state;
     char name[kMaxPoolName + 8];  ///< of the pool, zero-terminated
     Geometry geometry;            ///< of size class 0
-    std::uint8_t reserved[3808];  ///< zero; descriptors of further size classes go here
+    std::uint8_t reserved[3824];  ///< zero; descriptors of further size classes go here
 };
 
 /// Head and tail of one ring. Each only hints at a position: the cells decide.
@@ -295,6 +291,13 @@ struct LaneRecord {
     std::uint8_t reserved1[56];
 };
 
+/// A slot: who has it, since when, what for. In one cache line, which the holder has anyway.
+struct SlotRecord {
+    std::atomic<std::uint64_t> word;  ///< SlotWord
+    std::atomic<std::uint32_t> time;  ///< seconds since the epoch of the last get, adopt or detach
+    std::atomic<std::uint32_t> tag;   ///< the user's
+};
+
 /// The fixed part of a magazine; its items (slot indices) follow at once.
 struct MagazineHead {
     std::atomic<std::uint64_t> word;   ///< MagazineWord
@@ -313,11 +316,12 @@ constexpr std::uint64_t kFingerprint = [] {
          {std::uint64_t{sizeof(Header)}, std::uint64_t{sizeof(Live)},
           std::uint64_t{sizeof(RingState)}, std::uint64_t{sizeof(SegmentEntry)},
           std::uint64_t{sizeof(SegmentHeader)}, std::uint64_t{sizeof(ClientRecord)},
-          std::uint64_t{sizeof(LaneRecord)}, std::uint64_t{sizeof(MagazineHead)},
-          std::uint64_t{sizeof(Geometry)}, std::uint64_t{alignof(Live)},
-          std::uint64_t{offsetof(Live, full)}, std::uint64_t{offsetof(Header, geometry)},
-          std::uint64_t{kCacheLine}, std::uint64_t{kPage}, std::uint64_t{kMaxSegments},
-          std::uint64_t{kMagazinesPerLane}, std::uint64_t{kLanesPerClient},
+          std::uint64_t{sizeof(LaneRecord)}, std::uint64_t{sizeof(SlotRecord)},
+          std::uint64_t{sizeof(MagazineHead)}, std::uint64_t{sizeof(Geometry)},
+          std::uint64_t{alignof(Live)}, std::uint64_t{offsetof(Live, full)},
+          std::uint64_t{offsetof(Header, geometry)}, std::uint64_t{kCacheLine},
+          std::uint64_t{kPage}, std::uint64_t{kMaxSegments}, std::uint64_t{kMagazinesPerLane},
+          std::uint64_t{kLanesPerClient},
           std::uint64_t{std::endian::native == std::endian::little ? 1U : 0U}}) {
         hash = fold(hash, part);
     }
@@ -337,19 +341,19 @@ static_assert(kSharedLayout<Shape> && sizeof(Shape) == 24);
 static_assert(offsetof(Shape, slot_size) == 0 && offsetof(Shape, max_slots) == 8);
 static_assert(offsetof(Shape, magazine_capacity) == 12 && offsetof(Shape, client_count) == 16);
 
-static_assert(kSharedLayout<Geometry> && sizeof(Geometry) == 144);
+static_assert(kSharedLayout<Geometry> && sizeof(Geometry) == 128);
 static_assert(offsetof(Geometry, slot_stride) == 24 && offsetof(Geometry, range_bytes) == 32);
 static_assert(offsetof(Geometry, clients_offset) == 40 && offsetof(Geometry, lanes_offset) == 48);
 static_assert(offsetof(Geometry, lane_map_offset) == 56);
 static_assert(offsetof(Geometry, full_ring_offset) == 64);
 static_assert(offsetof(Geometry, empty_ring_offset) == 72);
-static_assert(offsetof(Geometry, words_offset) == 80 && offsetof(Geometry, times_offset) == 88);
-static_assert(offsetof(Geometry, tags_offset) == 96 && offsetof(Geometry, magazines_offset) == 104);
-static_assert(offsetof(Geometry, slots_offset) == 112 && offsetof(Geometry, index_granule) == 120);
-static_assert(offsetof(Geometry, index_capacity) == 124 && offsetof(Geometry, lane_count) == 128);
-static_assert(offsetof(Geometry, magazine_count) == 132);
-static_assert(offsetof(Geometry, magazine_stride) == 136);
-static_assert(offsetof(Geometry, ring_capacity) == 140);
+static_assert(offsetof(Geometry, records_offset) == 80);
+static_assert(offsetof(Geometry, magazines_offset) == 88 && offsetof(Geometry, slots_offset) == 96);
+static_assert(offsetof(Geometry, index_granule) == 104);
+static_assert(offsetof(Geometry, index_capacity) == 108 && offsetof(Geometry, lane_count) == 112);
+static_assert(offsetof(Geometry, magazine_count) == 116);
+static_assert(offsetof(Geometry, magazine_stride) == 120);
+static_assert(offsetof(Geometry, ring_capacity) == 124);
 
 static_assert(kSharedLayout<Header> && sizeof(Header) == kPage);
 static_assert(offsetof(Header, magic) == 0 && offsetof(Header, layout_version) == 8);
@@ -359,7 +363,7 @@ static_assert(offsetof(Header, class_count) == 28 && offsetof(Header, fingerprin
 static_assert(offsetof(Header, created_at) == 40 && offsetof(Header, uuid) == 48);
 static_assert(offsetof(Header, generation_0) == 64 && offsetof(Header, state) == 68);
 static_assert(offsetof(Header, name) == 72 && offsetof(Header, geometry) == 144);
-static_assert(offsetof(Header, reserved) == 288);
+static_assert(offsetof(Header, reserved) == 272);
 
 static_assert(kSharedLayout<RingState> && sizeof(RingState) == 128);
 static_assert(offsetof(RingState, head) == 0 && offsetof(RingState, tail) == 64);
@@ -399,6 +403,10 @@ static_assert(offsetof(LaneRecord, revoked) == 20 && offsetof(LaneRecord, waitin
 static_assert(offsetof(LaneRecord, gets) == 32 && offsetof(LaneRecord, puts) == 40);
 static_assert(offsetof(LaneRecord, exhausted) == 48 && offsetof(LaneRecord, refused) == 56);
 static_assert(offsetof(LaneRecord, steals) == 64);
+
+static_assert(kSharedLayout<SlotRecord> && sizeof(SlotRecord) == 16);
+static_assert(offsetof(SlotRecord, word) == 0 && offsetof(SlotRecord, time) == 8);
+static_assert(offsetof(SlotRecord, tag) == 12);
 
 static_assert(kSharedLayout<MagazineHead> && sizeof(MagazineHead) == 16);
 static_assert(offsetof(MagazineHead, word) == 0 && offsetof(MagazineHead, count) == 8);

@@ -41,7 +41,7 @@ public:
     /// `base`: where this process mapped segment 0. `geometry`: accepted by check_header().
     Pool(std::byte* base, const Geometry& geometry) noexcept
         : base_(base),
-          words_(at<std::atomic<std::uint64_t>>(geometry.words_offset)),
+          records_(at<SlotRecord>(geometry.records_offset)),
           magazines_(base + geometry.magazines_offset),
           magazine_stride_(geometry.magazine_stride),
           magazine_capacity_(geometry.shape.magazine_capacity),
@@ -66,16 +66,9 @@ public:
     [[nodiscard]] std::atomic<std::uint64_t>& lane_map(std::uint32_t w) const noexcept {
         return at<std::atomic<std::uint64_t>>(geometry_.lane_map_offset)[w];
     }
+    [[nodiscard]] SlotRecord& record(SlotIndex i) const noexcept { return records_[raw(i)]; }
     [[nodiscard]] std::atomic<std::uint64_t>& word(SlotIndex i) const noexcept {
-        return words_[raw(i)];
-    }
-    /// Seconds since the epoch of the last get, adopt or detach of slot `i`.
-    [[nodiscard]] std::atomic<std::uint32_t>& time(SlotIndex i) const noexcept {
-        return at<std::atomic<std::uint32_t>>(geometry_.times_offset)[raw(i)];
-    }
-    /// The user's tag of slot `i`.
-    [[nodiscard]] std::atomic<std::uint32_t>& tag(SlotIndex i) const noexcept {
-        return at<std::atomic<std::uint32_t>>(geometry_.tags_offset)[raw(i)];
+        return records_[raw(i)].word;
     }
     [[nodiscard]] MagazineHead& magazine(MagazineId m) const noexcept {
         return *reinterpret_cast<MagazineHead*>(magazines_ +
@@ -138,7 +131,7 @@ private:
     }
 
     std::byte* base_ = nullptr;
-    std::atomic<std::uint64_t>* words_ = nullptr;
+    SlotRecord* records_ = nullptr;
     std::byte* magazines_ = nullptr;
     std::uint32_t magazine_stride_ = 0;
     std::uint32_t magazine_capacity_ = 0;

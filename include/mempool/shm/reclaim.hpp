@@ -306,7 +306,7 @@ std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&
     for_each_slot(pool, [&](SlotIndex index) {
         const SlotWord seen{pool.word(index).load(std::memory_order_acquire)};  // R3
         if (seen.state() == SlotState::kDetached &&
-            pool.time(index).load(std::memory_order_relaxed) <= not_after &&
+            pool.record(index).time.load(std::memory_order_relaxed) <= not_after &&
             detail::take_slot(pool, filler, index, seen, erase)) {
             ++freed;
         }
