@@ -200,6 +200,8 @@ void FakeDaemon::answer(Peer& peer, const Request& request, Answer& answer) {
             answer.reply.values[0] = 4711;
             copy_text(answer.reply.text, "9.8.7");
             return;
+        case RequestKind::kRepair:  // of nothing
+            return;
         case RequestKind::kWantMore:
         case RequestKind::kBye:
             answer.silent = true;
