@@ -185,8 +185,8 @@ void race(const test::PoolOptions& options) {
         for (int k = 0; k < kRounds; ++k) {
             Held held;
             Taken t;
-            std::uint32_t options = 0;
-            if (lane.try_get(test.limit(), held, options)) {
+            std::uint32_t bits = 0;
+            if (lane.try_get(test.limit(), held, bits)) {
                 t = held.taken();
             } else if (lane.get(test.limit(), t) != GetResult::kOk) {
                 continue;
