@@ -131,7 +131,7 @@ Errc ClientImpl::take_until(shm::MonotonicClock::time_point deadline, shm::Taken
     }
     result = shm::wait(mapping_.pool(), *record, deadline, [&](shm::Turn turn) {
         why = take(taken, true, turn, result);
-        return why == kNone ? result : shm::GetResult::kOk;
+        return why == kNone ? result : shm::GetResult::kUnmapped;  // ends the wait
     });
     return why != kNone || result == shm::GetResult::kOk ? why : Errc::kTimedOut;
 }
@@ -150,12 +150,16 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
             next->fill(owner, first + std::uint64_t{raw(held.index)} * stride, name_of(held));
             ++next;
         };
-        const std::uint32_t wanted = quota_.allow(
-            static_cast<std::uint32_t>(std::min<std::size_t>(slots.size(), shm::kMaxIndices)));
+        shm::GetResult result = shm::GetResult::kOk;
+        std::uint32_t wanted = 0;
         std::uint32_t got = 0;
-        const shm::GetResult result = mine->lane.get_bulk(limit, wanted, fill, got);
-        quota_.give_back(wanted - got);
-        filled = got;
+        do {
+            wanted = quota_.allow(static_cast<std::uint32_t>(
+                std::min<std::size_t>(slots.size() - filled, shm::kMaxIndices)));
+            result = mine->lane.get_bulk(limit, wanted, fill, got);
+            quota_.give_back(wanted - got);
+            filled += got;
+        } while (wanted != 0 && got == wanted && filled < slots.size());
         if (result == shm::GetResult::kExhausted || result == shm::GetResult::kBusy) {
             ask_for_growth();
             return filled;

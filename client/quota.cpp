@@ -11,8 +11,12 @@ constexpr std::chrono::milliseconds kPause{1};
 std::uint32_t Quota::allow(std::uint32_t wanted) noexcept {
     const std::uint32_t quota = pool_.live().quota.load(std::memory_order_relaxed);
     if (quota == 0) [[likely]] {
+        if (quota_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+            quota_.store(0, std::memory_order_relaxed);  // the next one is counted anew
+        }
         return wanted;
     }
+    wanted = std::min(wanted, pool_.magazine_capacity());
     if (quota_.load(std::memory_order_acquire) == quota) {
         if (const std::uint32_t taken = take(wanted); taken != 0) {
             return taken;

@@ -19,8 +19,9 @@ class Quota {
 public:
     Quota(const shm::Pool& pool, shm::ClientId client) noexcept : pool_(pool), client_(client) {}
 
-    /// How many of `wanted` slots may be got now; 0: none. Without a quota: all. After a 0 it does
-    /// not count again for a millisecond.
+    /// How many of `wanted` slots may be got now, at most a magazine's: so much may be under way in
+    /// a thread while another counts. 0: none. Without a quota: all. After a 0 it does not count
+    /// again for a millisecond.
     [[nodiscard]] std::uint32_t allow(std::uint32_t wanted) noexcept;
     /// `count` of those allowed were not got after all.
     void give_back(std::uint32_t count) noexcept;

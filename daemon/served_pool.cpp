@@ -242,6 +242,7 @@ void ServedPool::tick_second() {
     const std::uint64_t now = epoch_now();
     view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
     storage_->check_sizes();
+    publish_options();
     restore();
     mend_rings();
     shm::rehint(view());

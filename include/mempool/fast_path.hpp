@@ -82,8 +82,9 @@ struct ClientCore;
 class Owner {
 public:
     constexpr Owner() = default;
-    Owner(ClientCore* core, std::uint32_t flags) noexcept
-        : bits_(reinterpret_cast<std::uintptr_t>(core) | flags) {}
+    /// `options`: Live::options, of which other bits than kErase are somebody else's bytes.
+    Owner(ClientCore* core, std::uint32_t options) noexcept
+        : bits_(reinterpret_cast<std::uintptr_t>(core) | (options & kErase)) {}
 
     [[nodiscard]] ClientCore* core() const noexcept { return at(bits_ & ~kFlags); }
     [[nodiscard]] std::uint32_t flags() const noexcept {

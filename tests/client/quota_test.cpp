@@ -2,9 +2,11 @@
 // magazine a thread.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <iterator>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -125,6 +127,51 @@ TEST(Quota, MayBeChangedWhileClientsWork) {
     EXPECT_FALSE(client.get());
     world.set(0);
     EXPECT_EQ(get_all(client).size(), 64 - kQuota - 5);
+}
+
+TEST(Quota, TakenAwayAndSetAgainBindsAgain) {
+    const Limited world(1);
+    Client client = world.attach();
+    {
+        world.set(0);
+        const auto all = get_all(client);
+        for (int k = 0; k < 100; ++k) {
+            EXPECT_FALSE(client.get());
+        }
+    }
+    world.set(kQuota);
+    EXPECT_EQ(get_all(client).size(), kQuota);
+}
+
+TEST(Quota, OfThreadsThatGetInBulkIsExceededByLessThanAMagazineEach) {
+    constexpr std::uint32_t kThreads = 4;
+    constexpr std::uint32_t kCapacity = 2;
+    const Limited world(kCapacity, 20);
+    Client client = world.attach();
+    for (int round = 0; round < 200; ++round) {
+        std::vector<std::vector<Slot>> got(kThreads);
+        std::atomic<std::uint32_t> ready{0};
+        std::vector<std::thread> threads;
+        for (auto& mine : got) {
+            threads.emplace_back([&client, &mine, &ready] {
+                mine.resize(60);
+                mine.front() = client.get();
+                ready.fetch_add(1);
+                while (ready.load() < kThreads) {
+                    std::this_thread::yield();
+                }
+                mine.resize(1 + client.get_bulk(std::span(mine).subspan(1)));
+            });
+        }
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+        std::size_t sum = 0;
+        for (const auto& mine : got) {
+            sum += mine.size();
+        }
+        EXPECT_LE(sum, 20 + kThreads * kCapacity);
+    }
 }
 
 TEST(Quota, OfAllThreadsOfAClientTogether) {

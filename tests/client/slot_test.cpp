@@ -227,6 +227,18 @@ TEST(EraseOnPut, LeavesTheNextHoldersBytesAloneAtAStalePut) {
     EXPECT_EQ(slot.data()[0], std::byte{0x5a});
 }
 
+TEST(EraseOnPut, IsAllThatASlotTakesOverOfThePoolsOptions) {
+    const Served served;
+    served.pool.pool().live().options.store(0xffff'fffeU);  // bits of nobody
+    Client client = served.attach();
+    Slot slot = client.get();
+    slot.data()[0] = std::byte{1};
+    EXPECT_FALSE(client.put(std::move(slot)));
+    std::array<Slot, 3> slots;
+    EXPECT_EQ(client.get_bulk(slots), 3U);
+    EXPECT_EQ(client.put_bulk(slots), 3U);
+}
+
 TEST(Tag, StaysWithTheSlotUntilItIsReturned) {
     const Served served;
     Client client = served.attach();

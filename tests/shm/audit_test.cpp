@@ -84,7 +84,7 @@ TEST_F(AuditTest, FindsAHolderThatIsNoClient) {
     pool_.word(t.index).store(SlotWord::held(t.generation, ClientId{3}).bits);
     expect(Fault::kSlotHolder, raw(t.index));
     pool_.word(t.index).store(SlotWord::held(t.generation, ClientId{kMaxPlace}).bits);
-    expect(Fault::kSlotHolder, raw(t.index));
+    expect(Fault::kSlotState, raw(t.index));
 }
 
 TEST_F(AuditTest, FindsAMagazineInNoKnownState) {

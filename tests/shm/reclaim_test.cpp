@@ -59,6 +59,19 @@ TEST(ReclaimGap, ForeignWordBetweenSegmentsIsNoSlot) {
     EXPECT_EQ(get_all(other, test.limit()).size(), 12U);
 }
 
+TEST_F(ReclaimTest, LeavesNoTagOfTheDead) {
+    pool_.record(held_[0].index).tag.store(7);
+    bury();
+    EXPECT_EQ(pool_.record(held_[0].index).tag.load(), 0U);
+}
+
+TEST_F(ReclaimTest, LeavesWhatHasAnImpossibleHolder) {
+    const SlotWord foreign = SlotWord::held(held_[0].generation, ClientId{kMaxPlace});
+    pool_.word(held_[0].index).store(foreign.bits);
+    EXPECT_EQ(bury().slots, held_.size() - 1);
+    EXPECT_EQ(pool_.word(held_[0].index).load(), foreign.bits);
+}
+
 TEST_F(ReclaimTest, FindsNothingTheSecondTime) {
     bury();
     const Reclaimed again = bury();
@@ -192,12 +205,6 @@ TEST_F(ReclaimTest, MagazineOfALaneThatDoesNotExistIsTakenBack) {
     const Reclaimed done = bury();
     EXPECT_EQ(done.magazines, 1U);
     EXPECT_EQ(done.words, 1U);
-    EXPECT_EQ(fault_at_rest(test_, 0), "");
-}
-
-TEST_F(ReclaimTest, SlotOfAClientThatCannotExistIsTakenBack) {
-    pool_.word(held_[0].index).store(SlotWord::held(Generation{9}, ClientId{kMaxPlace}).bits);
-    EXPECT_EQ(bury().slots, 5U);
     EXPECT_EQ(fault_at_rest(test_, 0), "");
 }
 

@@ -88,7 +88,7 @@ TEST_F(RepairTest, OfASoundPoolChangesNothing) {
 TEST_F(RepairTest, SlotsOfANobodyAreFreed) {
     Lane other = test_.open(LaneId{3}, ClientId{3});
     const std::vector<Taken> theirs = get_all(other, test_.limit(), 3);
-    pool_.word(theirs[0].index).store(SlotWord::held(Generation{9}, ClientId{kMaxPlace}).bits);
+    pool_.word(theirs[0].index).store(SlotWord::held(Generation{9}, ClientId{1}).bits);
     pool_.word(theirs[1].index).store(SlotWord::held(Generation{9}, ClientId{1}).bits);
     expect_mended(Fault::kSlotHolder, 2, 5 + 1);
 }
@@ -165,12 +165,14 @@ TEST_F(RepairTest, AWordThatSomebodyMayBeWorkingWithIsLeft) {
     lane_.record().previous.store(raw(m));
     other.record().previous.store(raw(m));
     expect_left(Fault::kMagazineState, raw(m));
+    other.record().previous.store(raw(kNoMagazine));  // one names it, as after a theft
+    other.record().busy.store(1);                     // and another has it in its hands
+    expect_left(Fault::kMagazineState, raw(m));
 }
 
 TEST_F(RepairTest, LanesOfANobodyAreFreed) {
     ASSERT_TRUE(try_claim_lane(pool_, LaneId{7}, ClientId{3}));
-    pool_.lane(LaneId{8}).word.store(
-        LaneWord::make(1, LaneState::kOwned, ClientId{kMaxPlace}).bits);
+    pool_.lane(LaneId{8}).word.store(LaneWord::make(1, LaneState::kOwned, ClientId{1}).bits);
     expect_mended(Fault::kLaneOwner, 2);
 }
 
@@ -186,8 +188,19 @@ TEST_F(RepairTest, ALaneInNoKnownStateIsFreedOnceNobodyIsThere) {
     expect_mended(Fault::kLaneState, 1, 0, true);
 }
 
+TEST_F(RepairTest, ALaneOfAnImpossibleClientIsFreedOnceNobodyIsThere) {
+    pool_.lane_map(0).fetch_or(1U << 7U);
+    pool_.lane(LaneId{7}).word.store(
+        LaneWord::make(1, LaneState::kOwned, ClientId{kMaxPlace}).bits);
+    expect_left(Fault::kLaneState, 7);
+    end_holder();
+    expect_mended(Fault::kLaneState, 1, 0, true);
+}
+
 TEST_F(RepairTest, ASlotInNoKnownStateIsFreedOnceNobodyIsThere) {
     const SlotIndex i = held_[0].index;
+    pool_.word(i).store(SlotWord::held(Generation{9}, ClientId{kMaxPlace}).bits);
+    expect_left(Fault::kSlotState, raw(i));
     pool_.word(i).store(0xdead'beef'0000'00aaULL);
     expect_left(Fault::kSlotState, raw(i));
     for (std::size_t k = 1; k < held_.size(); ++k) {

@@ -121,6 +121,17 @@ TEST(Waiting, WhoGivesUpPassesItsWakeOn) {
     EXPECT_EQ(live.waiters.load(), 1U);
 }
 
+TEST(Waiting, WhoEndsWithAnErrorPassesItsWakeOn) {
+    TestPool test;
+    Lane lane = test.open(LaneId{1}, ClientId{1});
+    Live& live = test.pool().live();
+    live.waiters.store(1);  // somebody else
+    const auto fails = [](Turn) { return GetResult::kUnmapped; };
+    EXPECT_EQ(wait(test.pool(), lane.record(), MonotonicClock::time_point::max(), fails),
+              GetResult::kUnmapped);
+    EXPECT_EQ(live.wake_sequence.load(), 1U);
+}
+
 TEST(Waiting, WaiterThatWasCorrectedAwayCountsItselfAgain) {
     TestPool test;
     Lane lane = test.open(LaneId{1}, ClientId{1});

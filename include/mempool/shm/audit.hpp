@@ -89,7 +89,7 @@ inline std::uint64_t count_depot(const Pool& pool) {
 }
 
 enum class Fault : std::uint8_t {
-    kSlotState,      ///< a slot's word is in no known state
+    kSlotState,      ///< a slot's word makes no sense
     kSlotUnlisted,   ///< a slot says FREE(m) and magazine m doesn't have it: it is lost
     kSlotHolder,     ///< a slot's holder is no attached client
     kMagazineState,  ///< a magazine's word is in no known state
@@ -97,7 +97,7 @@ enum class Fault : std::uint8_t {
     kMagazineItem,   ///< a magazine in the depot lists a slot that is not in it
     kMagazineHint,   ///< a magazine in the depot stands in no ring cell; the daemon mends this
     kRing,           ///< a ring's positions and cells contradict each other; the daemon mends this
-    kLaneState,      ///< a lane's word is in no known state
+    kLaneState,      ///< a lane's word makes no sense
     kLaneOwner,      ///< a lane belongs to no attached client
     kClientRecord,   ///< a client's record is in no known state, or not as the daemon wrote it
     // Only the daemon, with its own copies, can tell that these are wrong: repairs name them.
@@ -238,10 +238,12 @@ private:
         }
     }
 
-    [[nodiscard]] bool attached(ClientId c) const {
-        return raw(c) < pool_.geometry().shape.client_count &&
-               (c == kDaemonClient ||
-                pool_.client(c).state.load(std::memory_order_acquire) != ClientState::kFree);
+    [[nodiscard]] bool possible(ClientId c) const {
+        return raw(c) < pool_.geometry().shape.client_count;
+    }
+    [[nodiscard]] bool attached(ClientId c) const {  // c is possible()
+        return c == kDaemonClient ||
+               pool_.client(c).state.load(std::memory_order_acquire) != ClientState::kFree;
     }
 
     static std::vector<bool> hinted(std::atomic<std::uint64_t>* cells, const Geometry& g) {
@@ -327,7 +329,9 @@ private:
                     }
                     break;
                 case SlotState::kHeld:
-                    if (!attached(word.client())) {
+                    if (!possible(word.client())) {
+                        findings_.push_back({Fault::kSlotState, i, word.bits});
+                    } else if (!attached(word.client())) {
                         findings_.push_back({Fault::kSlotHolder, i, word.bits});
                     }
                     break;
@@ -342,9 +346,10 @@ private:
     void check_lanes() {
         for (std::uint32_t l = raw(kDaemonLane) + 1; l < pool_.geometry().lane_count; ++l) {
             const LaneWord word{pool_.lane(LaneId{l}).word.load(std::memory_order_acquire)};
-            if (word.state() != LaneState::kFree && word.state() != LaneState::kOwned) {
+            const bool owned = word.state() == LaneState::kOwned;
+            if (owned ? !possible(word.client()) : word.state() != LaneState::kFree) {
                 findings_.push_back({Fault::kLaneState, l, word.bits});
-            } else if (word.state() == LaneState::kOwned && !attached(word.client())) {
+            } else if (owned && !attached(word.client())) {
                 findings_.push_back({Fault::kLaneOwner, l, word.bits});
             }
         }

@@ -63,6 +63,7 @@ public:
                                                   std::memory_order_relaxed)) {
             return false;
         }
+        pool.record(i).tag.store(0, std::memory_order_relaxed);  // the former holder's
         magazine.count.store(++count_, std::memory_order_release);
         return true;
     }
@@ -131,11 +132,12 @@ struct Garbled {
     MagazineWord seen;
 };
 
-/// Gives magazines of `garbled` a word that makes sense; how many. The one that a single live lane
-/// names as its own becomes OWNED by it again. One that no lane names, while none is in
-/// mid-operation, is the daemon's to tidy and give. The others may be in use: they stay as they
-/// are. Linearizes: the CAS of each word. Pairs:  who has the magazine claimed it before it read
-/// `garbled`: while the word stays so, nobody
+/// Gives magazines of `garbled` a word that makes sense; how many. Only while no other lane is in
+/// mid-operation, which could have one of them in its hands and not name it yet: a lane goes on
+/// naming what was stolen from it. The one that a single live lane names then becomes OWNED by it
+/// again, and one that no lane names is the daemon's to tidy and give. The others may be in use:
+/// they stay as they are. Linearizes: the CAS of each word. Pairs:  who has the magazine claimed it
+/// before it read `garbled`: while the word stays so, nobody
 ///         claims it anew. So its user's record names it, or that lane is busy. One that gives it
 ///         back now overwrites our word by G1, or makes our CAS fail.
 /// ABA:    the CAS names the word as it was read.
@@ -147,6 +149,7 @@ std::uint32_t mend_words(DaemonDepot& depot, const std::vector<Garbled>& garbled
     struct Use {
         std::uint32_t lane = 0;
         std::uint32_t lanes = 0;
+        std::uint32_t busy = 0;
     };
     std::vector<Use> uses(pool.geometry().magazine_count);
     std::uint32_t busy = 0;
@@ -157,12 +160,13 @@ std::uint32_t mend_words(DaemonDepot& depot, const std::vector<Garbled>& garbled
             continue;
         }
         const LaneRecord& lane = pool.lane(LaneId{l});
-        busy += lane.busy.load(std::memory_order_acquire) != 0 ? 1U : 0U;
+        const std::uint32_t at_work = lane.busy.load(std::memory_order_acquire) != 0 ? 1U : 0U;
+        busy += at_work;
         const std::uint32_t loaded = lane.loaded.load(std::memory_order_acquire);
         const std::uint32_t previous = lane.previous.load(std::memory_order_acquire);
         for (const std::uint32_t m : {loaded, previous == loaded ? 0 : previous}) {
             if (m != raw(kNoMagazine) && m < uses.size()) {
-                uses[m] = {l, uses[m].lanes + 1};
+                uses[m] = {l, uses[m].lanes + 1, at_work};
             }
         }
     }
@@ -170,7 +174,7 @@ std::uint32_t mend_words(DaemonDepot& depot, const std::vector<Garbled>& garbled
     for (const Garbled& g : garbled) {
         const Use& use = uses[raw(g.magazine)];
         MagazineWord seen = g.seen;
-        if (use.lanes == 1) {
+        if (use.lanes == 1 && busy == use.busy) {
             const MagazineWord owned = seen.next(MagazineState::kOwned, LaneId{use.lane});
             mended += pool.magazine(g.magazine)
                               .word.compare_exchange_strong(seen.bits, owned.bits,
@@ -232,7 +236,8 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
     Reclaimed result;
     DaemonDepot depot(pool);
     const std::uint32_t client_count = pool.geometry().shape.client_count;
-    const auto dead = [&](ClientId c) { return raw(c) >= client_count || is_dead(c); };
+    // An id that can't be comes from no death: somebody wrote there, and may be using it.
+    const auto dead = [&](ClientId c) { return raw(c) < client_count && is_dead(c); };
     // A lane nobody owns has no magazines: what still names it was left by a death in between. One
     // whose word makes no sense may be at work.
     const auto lane_is_dead = [&](LaneId l) {

@@ -10,14 +10,13 @@
 //   kMagazineHint   a hint pushed                                             yes
 //   kMagazineItem   claimed, its items and count made from the slots' words   yes
 //   kMagazineOwner  taken from the lane of nobody, as after a death           yes
-//   kMagazineState  OWNED by the lane that names it, else taken and given     if no lane is busy
+//   kMagazineState  OWNED by the lane that names it, else taken and given     if no other is busy
 //   kSlotUnlisted   put into a magazine with room                             yes
 //   kSlotHolder     taken from the client that nobody is, as after a death    yes
 //   kLaneOwner      freed                                                     yes
 //   kLaneMap        the bit set                                               yes
-//   kSlotState      put into a magazine with room                             no: somebody may hold
-//   it kLaneState      freed                                                     no: a thread may
-//   use it
+//   kSlotState      put into a magazine with room                             no: it may be held
+//   kLaneState      freed                                                     no: it may be used
 //
 // Only what an audit finds again and again is touched, each thing by a CAS from the word found.
 #pragma once

@@ -91,7 +91,7 @@ GetResult wait_registered(const Pool& pool, LaneRecord& lane, MonotonicClock::ti
         const bool patient = MonotonicClock::now() - begun >= slices.patience;
         const GetResult result = look(patient ? Turn::kPatient : Turn::kUsual);
         if (result != GetResult::kExhausted && result != GetResult::kBusy) {
-            if (patient) {
+            if (patient && result == GetResult::kOk) {
                 live.promised_until.store(0, std::memory_order_relaxed);  // kept
             }
             return result;
