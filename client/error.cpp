@@ -33,8 +33,7 @@ public:
                 return "close() was called for this client";
             case Errc::kOverQuota:
                 return "this client holds as many slots as the pool's quota allows: return some, "
-                       "or "
-                       "raise quota (a reload of mempoold applies it)";
+                       "or raise quota (a reload of mempoold applies it)";
         }
         return value == 0 ? "success" : "unknown error " + std::to_string(value);
     }

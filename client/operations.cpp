@@ -55,10 +55,12 @@ Errc ClientImpl::take(shm::Taken& taken, bool counted, shm::Turn turn,
         if (closed_.load(std::memory_order_acquire)) {
             return Errc::kClosed;
         }
+        if (forked()) {
+            return Errc::kForked;
+        }
         // What may come with one slot is a magazine, and the fast path takes the rest of it.
-        const std::uint32_t allowed =
-            forked() ? 0 : quota_.allow(mapping_.pool().magazine_capacity());
-        if (allowed == 0 && !forked()) {
+        const std::uint32_t allowed = quota_.allow(mapping_.pool().magazine_capacity());
+        if (allowed == 0) {
             return Errc::kOverQuota;
         }
         const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);

@@ -85,22 +85,22 @@ auto ServedPool::with_erase(Work work) {
                                 : work(nullptr);
 }
 
+bool ServedPool::is_gone(shm::ClientId c) const noexcept {
+    return c == shm::kDaemonClient || !clients_.is_attached(c);
+}
+
 shm::Reclaimed ServedPool::sweep() {
     restore();
-    const auto is_gone = [this](shm::ClientId c) {
-        return c == shm::kDaemonClient || !clients_.is_attached(c);
-    };
-    return with_erase([&](auto erase) { return shm::reclaim(view(), is_gone, erase); });
+    const auto gone = [this](shm::ClientId c) { return is_gone(c); };
+    return with_erase([&](auto erase) { return shm::reclaim(view(), gone, erase); });
 }
 
 shm::Reclaimed ServedPool::detach(shm::ClientId id, bool died) {
     restore();
     clients_.mark_dead(id);
-    const auto is_gone = [this, id](shm::ClientId c) {
-        return c == id || c == shm::kDaemonClient || !clients_.is_attached(c);
-    };
+    const auto gone = [this, id](shm::ClientId c) { return c == id || is_gone(c); };
     const shm::Reclaimed taken =
-        with_erase([&](auto erase) { return shm::reclaim(view(), is_gone, erase); });
+        with_erase([&](auto erase) { return shm::reclaim(view(), gone, erase); });
     clients_.remove(id);
     if (died) {
         view().live().deaths.fetch_add(1, std::memory_order_relaxed);
@@ -135,12 +135,10 @@ shm::Repaired ServedPool::repair() {
     publish_options();
     shm::Repaired done = restore();
     done[shm::Fault::kClientRecord] += clients_.restore();
-    const auto is_gone = [this](shm::ClientId c) {
-        return c == shm::kDaemonClient || !clients_.is_attached(c);
-    };
+    const auto gone = [this](shm::ClientId c) { return is_gone(c); };
     const bool alone = clients_.count() == 0;
     const shm::Repaired rest =
-        with_erase([&](auto erase) { return shm::repair(view(), is_gone, alone, erase); });
+        with_erase([&](auto erase) { return shm::repair(view(), gone, alone, erase); });
     for (std::size_t k = 0; k < done.mended.size(); ++k) {
         done.mended.at(k) += rest.mended.at(k);
     }

@@ -76,6 +76,8 @@ private:
     /// Restores header and segment table, and makes rings anew that were damaged a second ago too.
     mempool::shm::Repaired restore();
     void mend_rings();
+    /// Whether what client `c` owns is nobody's; the daemon itself holds nothing between two calls.
+    [[nodiscard]] bool is_gone(mempool::shm::ClientId c) const noexcept;
     template <typename Work>
     auto with_erase(Work work);
     void add_segment(std::uint32_t slots);

@@ -15,6 +15,7 @@ namespace mempool::shm {
 namespace {
 
 using test::get_all;
+using test::magazine_in_depot;
 using test::TestPool;
 
 class AuditTest : public testing::Test {
@@ -30,13 +31,6 @@ protected:
         Taken t;
         EXPECT_EQ(lane_.get(test_.limit(), t), GetResult::kOk);
         return t;
-    }
-    // A magazine with slots in the depot.
-    MagazineId in_depot() {
-        Depot depot(pool_);
-        const MagazineId m = depot.claim_full(kDaemonLane);
-        depot.give(m);
-        return m;
     }
 
     TestPool test_;
@@ -67,7 +61,7 @@ TEST_F(AuditTest, FindsAnAbsentSlotBelowTheLimit) {
 
 TEST_F(AuditTest, FindsASlotItsMagazineDoesNotHave) {
     const Taken t = get();
-    pool_.word(t.index).store(SlotWord::free(t.generation, in_depot()).bits);
+    pool_.word(t.index).store(SlotWord::free(t.generation, magazine_in_depot(pool_)).bits);
     expect(Fault::kSlotUnlisted, raw(t.index));
 }
 
@@ -103,7 +97,7 @@ TEST_F(AuditTest, FindsAMagazineOfALaneWithoutAClient) {
 }
 
 TEST_F(AuditTest, FindsAMagazineInTheDepotThatListsAForeignSlot) {
-    const MagazineId m = in_depot();
+    const MagazineId m = magazine_in_depot(pool_);
     const SlotIndex lost{Pool::items(pool_.magazine(m))[0].load()};
     const Taken t = get();
     Pool::items(pool_.magazine(m))[0].store(raw(t.index));
@@ -116,7 +110,7 @@ TEST_F(AuditTest, FindsAMagazineInTheDepotThatListsAForeignSlot) {
 }
 
 TEST_F(AuditTest, FindsACountBeyondTheCapacity) {
-    const MagazineId m = in_depot();
+    const MagazineId m = magazine_in_depot(pool_);
     pool_.magazine(m).count.store(~0U);
     expect(Fault::kMagazineItem, raw(m));
 }

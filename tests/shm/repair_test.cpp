@@ -19,6 +19,7 @@ namespace {
 
 using test::fault_at_rest;
 using test::get_all;
+using test::magazine_in_depot;
 using test::TestPool;
 
 constexpr ClientId kHolder{2};
@@ -66,13 +67,6 @@ protected:
         EXPECT_EQ(fault_at_rest(test_, 5), "");
     }
     MagazineHead& magazine(MagazineId m) { return pool_.magazine(m); }
-    // A magazine with slots in the depot.
-    MagazineId in_depot() {
-        Depot depot(pool_);
-        const MagazineId m = depot.claim_full(kDaemonLane);
-        depot.give(m);
-        return m;
-    }
 
     TestPool test_;
     const Pool& pool_ = test_.pool();
@@ -94,11 +88,11 @@ TEST_F(RepairTest, SlotsOfANobodyAreFreed) {
 }
 
 TEST_F(RepairTest, ASlotThatNoMagazineListsIsListedAgain) {
-    const MagazineId m = in_depot();
+    const MagazineId m = magazine_in_depot(pool_);
     const SlotIndex lost{Pool::items(magazine(m))[magazine(m).count.load() - 1].load()};
     magazine(m).count.fetch_sub(1);
     expect_mended(Fault::kMagazineItem, 1);
-    const MagazineId again = in_depot();
+    const MagazineId again = magazine_in_depot(pool_);
     magazine(again).count.fetch_sub(1);
     Pool::items(magazine(again))[magazine(again).count.load()].store(~0U);
     expect_mended(Fault::kSlotUnlisted, 1);
@@ -106,7 +100,7 @@ TEST_F(RepairTest, ASlotThatNoMagazineListsIsListedAgain) {
 }
 
 TEST_F(RepairTest, ASlotInAMagazineThatCannotBeIsListedAgain) {
-    const SlotIndex i{Pool::items(magazine(in_depot()))[0].load()};
+    const SlotIndex i{Pool::items(magazine(magazine_in_depot(pool_)))[0].load()};
     pool_.word(i).store(SlotWord::free(Generation{3}, MagazineId{kMaxPlace}).bits);
     Repaired done = mend();
     EXPECT_EQ(done[Fault::kSlotUnlisted], 1U);
@@ -116,10 +110,10 @@ TEST_F(RepairTest, ASlotInAMagazineThatCannotBeIsListedAgain) {
 }
 
 TEST_F(RepairTest, AnImpossibleCountAndForeignItemsAreSortedOut) {
-    const MagazineId m = in_depot();
+    const MagazineId m = magazine_in_depot(pool_);
     magazine(m).count.store(~0U);
     expect_mended(Fault::kMagazineItem, 1);
-    const MagazineId other = in_depot();
+    const MagazineId other = magazine_in_depot(pool_);
     Pool::items(magazine(other))[0].store(raw(held_[0].index));
     Repaired done = mend();
     EXPECT_EQ(done[Fault::kMagazineItem], 1U);
@@ -151,12 +145,12 @@ TEST_F(RepairTest, AWordThatALiveLaneNamesIsItsAgain) {
 }
 
 TEST_F(RepairTest, AWordThatNoLaneNamesMakesItsMagazineFree) {
-    magazine(in_depot()).word.store(0x1234'5678'0000'0099ULL);
+    magazine(magazine_in_depot(pool_)).word.store(0x1234'5678'0000'0099ULL);
     expect_mended(Fault::kMagazineState, 1);
 }
 
 TEST_F(RepairTest, AWordThatSomebodyMayBeWorkingWithIsLeft) {
-    const MagazineId m = in_depot();
+    const MagazineId m = magazine_in_depot(pool_);
     magazine(m).word.store(0x99);
     lane_.record().busy.store(1);  // it may have claimed it just now
     expect_left(Fault::kMagazineState, raw(m));

@@ -147,6 +147,14 @@ inline std::string text_of(const std::vector<Finding>& findings) {
     return text;
 }
 
+/// A magazine with slots in the depot, which must have one.
+inline MagazineId magazine_in_depot(const Pool& pool) {
+    Depot depot(pool);
+    const MagazineId m = depot.claim_full(kDaemonLane);
+    depot.give(m);
+    return m;
+}
+
 /// Empty if the pool is sound at rest: every slot in one state, `held` of them held or detached,
 /// nothing for the audit to find, and every free slot can be got once and only once. Else what is
 /// wrong. Client and lane `checker` must be free; they are free again afterwards.

@@ -242,10 +242,6 @@ public:
     [[nodiscard]] Held held(Taken t) const noexcept {
         return {SlotWord{(std::uint64_t{raw(t.generation)} << 32U) | held_}, t.index};
     }
-    /// Live::options.
-    [[nodiscard]] std::uint32_t options() const noexcept {
-        return live_->options.load(std::memory_order_relaxed);
-    }
 
 private:
     /// Times a get looks again because a lane with slots was in mid-operation, which takes it
