@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +12,8 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+
+#include "support/spawn.hpp"
 
 namespace mempool_test {
 
@@ -29,25 +30,7 @@ int make_tally() {
 pid_t execute_as_member(const MemberSetup& setup) {
     std::vector<std::string> arguments = arguments_of(setup);
     arguments.insert(arguments.begin(), "mempool_chaos");
-    std::vector<char*> argv;
-    argv.reserve(arguments.size() + 1);
-    for (std::string& argument : arguments) {
-        argv.push_back(argument.data());
-    }
-    argv.push_back(nullptr);
-    const pid_t parent = ::getpid();
-    const pid_t child = ::fork();
-    if (child < 0) {
-        throw std::system_error(errno, std::generic_category(), "fork");
-    }
-    if (child == 0) {
-        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (::getppid() == parent) {
-            ::execv("/proc/self/exe", argv.data());
-        }
-        ::_exit(126);
-    }
-    return child;
+    return spawn("/proc/self/exe", std::move(arguments));
 }
 
 }  // namespace

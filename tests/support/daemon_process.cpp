@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +18,8 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+
+#include "support/spawn.hpp"
 
 namespace mempool_test {
 
@@ -37,34 +38,16 @@ int open_for_writing(const std::string& path) {
     return ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
-pid_t spawn(std::vector<std::string> arguments, const std::string& out, const std::string& err) {
+pid_t spawn_mempoold(std::vector<std::string> arguments, const std::string& out,
+                     const std::string& err) {
     arguments.insert(arguments.begin(), MEMPOOLD_PATH);
-    std::vector<char*> argv;
-    argv.reserve(arguments.size() + 1);
-    for (std::string& argument : arguments) {
-        argv.push_back(argument.data());
-    }
-    argv.push_back(nullptr);
-    const pid_t parent = ::getpid();
-    const pid_t child = ::fork();
-    if (child < 0) {
-        throw std::system_error(errno, std::generic_category(), "fork");
-    }
-    if (child == 0) {
-        // Only async-signal-safe calls: the test may have threads.
-        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (::getppid() != parent) {
-            ::_exit(125);
-        }
+    return spawn(MEMPOOLD_PATH, std::move(arguments), [&] {
         ::dup2(::open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
         if (!out.empty()) {
             ::dup2(open_for_writing(out), STDOUT_FILENO);
         }
         ::dup2(open_for_writing(err), STDERR_FILENO);
-        ::execv(argv[0], argv.data());
-        ::_exit(126);
-    }
-    return child;
+    });
 }
 
 int reap(pid_t pid) {
@@ -108,7 +91,7 @@ void DaemonProcess::launch(std::vector<std::string> arguments) {
     log_start_ = log().size();
     std::vector<std::string> all = arguments_;
     all.insert(all.begin(), {"--socket", socket_path_});
-    pid_ = spawn(std::move(all), log_path_, log_path_);
+    pid_ = spawn_mempoold(std::move(all), log_path_, log_path_);
 }
 
 void DaemonProcess::start(std::vector<std::string> arguments) {
@@ -176,7 +159,7 @@ Finished run_mempoold(std::vector<std::string> arguments) {
     const std::string out = directory.path() + "/out";
     const std::string err = directory.path() + "/err";
     Finished finished;
-    finished.status = reap(spawn(std::move(arguments), out, err));
+    finished.status = reap(spawn_mempoold(std::move(arguments), out, err));
     finished.out = read_file(out);
     finished.err = read_file(err);
     return finished;
