@@ -82,7 +82,7 @@ std::string describe(const mempool::AuditReport& report, const std::string& pool
                        compared);
 }
 
-Exit run(const Invocation& invocation, Output& output) {
+Exit run_audit(const Invocation& invocation, Output& output) {
     const std::string& pool = invocation.arguments.front();
     std::optional<mempool::RepairReport> repaired;
     if (invocation.options["repair"].as<bool>()) {
@@ -110,7 +110,7 @@ Exit run(const Invocation& invocation, Output& output) {
     return report.findings.empty() ? Exit::kOk : Exit::kBadAnswer;
 }
 
-void add_options(po::options_description& options) {
+void add_audit_options(po::options_description& options) {
     options.add_options()              //
         ("repair", po::bool_switch(),  //
          "have the daemon mend first what can be mended without touching a live client's");
@@ -129,8 +129,8 @@ const Command kAudit{
         "a fault, with --repair one that is left.",
     .least_arguments = 1,
     .most_arguments = 1,
-    .add_options = add_options,
-    .run = run,
+    .add_options = add_audit_options,
+    .run = run_audit,
 };
 
 }  // namespace mempoolctl

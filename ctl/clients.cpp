@@ -27,7 +27,7 @@ Json to_json(const ClientInfo& client) {
             {"quota", client.quota}};
 }
 
-Colour colour_of(std::string_view state) {
+Colour colour_of_client(std::string_view state) {
     if (state == "active") {
         return Colour::kGreen;
     }
@@ -38,7 +38,7 @@ bool over_quota(const ClientInfo& client) {
     return client.quota != 0 && client.held > client.quota;
 }
 
-Exit run(const Invocation& invocation, Output& output) {
+Exit run_clients(const Invocation& invocation, Output& output) {
     const std::string& pool = invocation.arguments.front();
     const std::vector<ClientInfo> clients =
         mempool::Inspector::open(pool, invocation.attach).clients();
@@ -68,7 +68,7 @@ Exit run(const Invocation& invocation, Output& output) {
                    {std::to_string(client.pid)},
                    {printable(user_name(client.uid))},
                    {printable(client.command)},
-                   {client.state, colour_of(client.state)},
+                   {client.state, colour_of_client(client.state)},
                    {format_duration(age_of(client.attached_at))},
                    {std::to_string(client.lanes)},
                    {std::to_string(client.held), over_quota(client) ? Colour::kRed : Colour::kNone},
@@ -90,7 +90,7 @@ const Command kClients{
     .least_arguments = 1,
     .most_arguments = 1,
     .add_options = nullptr,
-    .run = run,
+    .run = run_clients,
 };
 
 }  // namespace mempoolctl

@@ -34,7 +34,7 @@ Growth grow(const Invocation& invocation, const std::string& pool, std::uint64_t
     }
 }
 
-Exit run(const Invocation& invocation, Output& output) {
+Exit run_grow(const Invocation& invocation, Output& output) {
     const std::string& pool = invocation.arguments[0];
     const std::uint64_t wanted = parse_number("SLOTS", invocation.arguments[1], 1,
                                               std::numeric_limits<std::uint32_t>::max());
@@ -65,7 +65,7 @@ const Command kGrow{
     .least_arguments = 2,
     .most_arguments = 2,
     .add_options = nullptr,
-    .run = run,
+    .run = run_grow,
 };
 
 }  // namespace mempoolctl

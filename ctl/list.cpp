@@ -11,7 +11,7 @@
 namespace mempoolctl {
 namespace {
 
-Exit run(const Invocation& invocation, Output& output) {
+Exit run_list(const Invocation& invocation, Output& output) {
     const DaemonAnswer daemon = ask_daemon(invocation.attach);
     const std::vector<mempool::FoundPool> pools = mempool::find_pools(invocation.attach);
     if (invocation.json) {
@@ -53,7 +53,7 @@ const Command kList{
     .least_arguments = 0,
     .most_arguments = 0,
     .add_options = nullptr,
-    .run = run,
+    .run = run_list,
 };
 
 }  // namespace mempoolctl

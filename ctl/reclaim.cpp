@@ -17,7 +17,7 @@ namespace po = boost::program_options;
 
 constexpr std::uint64_t kMostSeconds = 1'000'000'000;
 
-Exit run(const Invocation& invocation, Output& output) {
+Exit run_reclaim(const Invocation& invocation, Output& output) {
     const std::string& pool = invocation.arguments.front();
     std::optional<std::chrono::seconds> age;
     if (invocation.options.count("detached-older-than") != 0) {
@@ -40,7 +40,7 @@ Exit run(const Invocation& invocation, Output& output) {
     return Exit::kOk;
 }
 
-void add_options(po::options_description& options) {
+void add_reclaim_options(po::options_description& options) {
     options.add_options()                                                         //
         ("detached-older-than", po::value<std::string>()->value_name("SECONDS"),  //
          "also free slots that have been detached for longer than this");
@@ -58,8 +58,8 @@ const Command kReclaim{
         "if nobody will adopt it any more: its handle goes stale.",
     .least_arguments = 1,
     .most_arguments = 1,
-    .add_options = add_options,
-    .run = run,
+    .add_options = add_reclaim_options,
+    .run = run_reclaim,
 };
 
 }  // namespace mempoolctl

@@ -12,7 +12,7 @@ namespace {
 
 using mempool::SegmentInfo;
 
-Exit run(const Invocation& invocation, Output& output) {
+Exit run_segments(const Invocation& invocation, Output& output) {
     const std::string& pool = invocation.arguments.front();
     const std::vector<SegmentInfo> segments =
         mempool::Inspector::open(pool, invocation.attach).segments();
@@ -62,7 +62,7 @@ const Command kSegments{
     .least_arguments = 1,
     .most_arguments = 1,
     .add_options = nullptr,
-    .run = run,
+    .run = run_segments,
 };
 
 }  // namespace mempoolctl

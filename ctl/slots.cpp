@@ -87,7 +87,7 @@ Table make_table() {
                   {"HANDLE", Align::kLeft, 18}});
 }
 
-Colour colour_of(std::string_view state) {
+Colour colour_of_slot(std::string_view state) {
     if (state == "held") {
         return Colour::kGreen;
     }
@@ -100,7 +100,7 @@ Colour colour_of(std::string_view state) {
 std::string to_line(const Table& table, const SlotInfo& slot, bool colour) {
     const bool held = slot.state == "held";
     return table.line({{std::to_string(slot.index)},
-                       {slot.state, colour_of(slot.state)},
+                       {slot.state, colour_of_slot(slot.state)},
                        {held ? std::to_string(slot.holder) : "-"},
                        {held ? std::to_string(slot.pid) : "-"},
                        {in_use(slot) ? format_duration(age_of(slot.since)) : "-"},
@@ -124,7 +124,7 @@ void each_slot(const mempool::Inspector& inspector, const Filter& filter, const 
     });
 }
 
-Exit run(const Invocation& invocation, Output& output) {
+Exit run_slots(const Invocation& invocation, Output& output) {
     const std::string& pool = invocation.arguments.front();
     const Filter filter = filter_of(invocation.options);
     const mempool::Inspector inspector = mempool::Inspector::open(pool, invocation.attach);
@@ -147,7 +147,7 @@ Exit run(const Invocation& invocation, Output& output) {
     return Exit::kOk;
 }
 
-void add_options(po::options_description& options) {
+void add_slots_options(po::options_description& options) {
     options.add_options()                                         //
         ("state", po::value<std::string>()->value_name("STATE"),  //
          "only these: free, cached, held, detached or unknown")   //
@@ -168,8 +168,8 @@ const Command kSlots{
         "list: lines printed one after the other were true one after the other.",
     .least_arguments = 1,
     .most_arguments = 1,
-    .add_options = add_options,
-    .run = run,
+    .add_options = add_slots_options,
+    .run = run_slots,
 };
 
 }  // namespace mempoolctl

@@ -201,7 +201,7 @@ Exit show_all(const Invocation& invocation, Output& output) {
     return exit;
 }
 
-Exit run(const Invocation& invocation, Output& output) {
+Exit run_status(const Invocation& invocation, Output& output) {
     return invocation.arguments.empty() ? show_all(invocation, output)
                                         : show_one(invocation, output);
 }
@@ -219,7 +219,7 @@ const Command kStatus{
     .least_arguments = 0,
     .most_arguments = 1,
     .add_options = nullptr,
-    .run = run,
+    .run = run_status,
 };
 
 }  // namespace mempoolctl

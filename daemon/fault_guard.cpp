@@ -8,8 +8,8 @@
 #include <csignal>
 #include <cstdint>
 #include <stdexcept>
-#include <system_error>
 
+#include "daemon/fail.hpp"
 #include "mempool/shm/layout.hpp"
 
 namespace mempoold {
@@ -62,7 +62,7 @@ void install_fault_handler() {
     action.sa_flags = SA_SIGINFO;
     ::sigemptyset(&action.sa_mask);
     if (::sigaction(SIGBUS, &action, nullptr) != 0) {
-        throw std::system_error(errno, std::generic_category(), "sigaction(SIGBUS)");
+        fail(errno, "sigaction(SIGBUS)");
     }
 }
 

@@ -7,9 +7,9 @@
 #include <charconv>
 #include <cstdlib>
 #include <optional>
-#include <system_error>
 #include <utility>
 
+#include "daemon/fail.hpp"
 #include "daemon/log.hpp"
 #include "mempool/shm/names.hpp"
 
@@ -109,9 +109,8 @@ void FdStore::keep(std::string_view pool, std::uint32_t number, int fd) {
     const std::string message = "FDSTORE=1\nFDPOLL=0\nFDNAME=" + stored_name(pool, number);
     const auto fds = static_cast<unsigned>(1);
     if (const int result = ::sd_pid_notify_with_fds(0, 0, message.c_str(), &fd, fds); result < 0) {
-        throw std::system_error(-result, std::generic_category(),
-                                "cannot give " + stored_name(pool, number) +
-                                    " to the service manager to keep it over a restart");
+        fail(-result, "cannot give " + stored_name(pool, number) +
+                          " to the service manager to keep it over a restart");
     }
 }
 

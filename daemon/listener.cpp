@@ -19,6 +19,7 @@
 #include <system_error>
 #include <utility>
 
+#include "daemon/fail.hpp"
 #include "daemon/log.hpp"
 
 namespace mempoold {
@@ -26,10 +27,6 @@ namespace mempoold {
 namespace {
 
 using mempool::shm::UniqueFd;
-
-[[noreturn]] void fail(const std::string& what, int error) {
-    throw std::runtime_error(what + ": " + std::generic_category().message(error));
-}
 
 std::string directory_of(const std::string& path) {
     const std::string parent = std::filesystem::path(path).parent_path().string();
@@ -52,7 +49,7 @@ sockaddr_un address_of(const std::string& path) {
 UniqueFd new_socket() {
     UniqueFd fd{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!fd) {
-        fail("cannot make a socket", errno);
+        fail(errno, "cannot make a socket");
     }
     return fd;
 }
@@ -65,7 +62,7 @@ void remove_stale(const std::string& path, const sockaddr_un& address) {
         if (errno == ENOENT) {
             return;
         }
-        fail("cannot look at " + path, errno);
+        fail(errno, "cannot look at " + path);
     }
     if (!S_ISSOCK(status.st_mode)) {
         throw std::runtime_error(path +
@@ -81,7 +78,7 @@ void remove_stale(const std::string& path, const sockaddr_un& address) {
                                  ": end it, or choose another path with --socket");
     }
     if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
-        fail("cannot remove the stale socket " + path, errno);
+        fail(errno, "cannot remove the stale socket " + path);
     }
 }
 
@@ -140,7 +137,7 @@ Listener::Listener(std::string path, FdStore::Descriptors passed) : path_(std::m
         const mode_t mode = ::geteuid() == 0 ? 0755 : 0700;
         const std::string directory = directory_of(path_);
         if (::mkdir(directory.c_str(), mode) != 0 && errno != EEXIST) {
-            fail("cannot make the socket's directory " + directory, errno);
+            fail(errno, "cannot make the socket's directory " + directory);
         }
     }
     bind_own();
@@ -174,9 +171,7 @@ void Listener::lock_directory() {
     const std::string file = directory_of(path_) + "/mempoold.lock";
     lock_.reset(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!lock_) {
-        throw std::system_error(errno, std::generic_category(),
-                                errno == ENOENT
-                                    ? "cannot make " + file +
+        fail(errno, errno == ENOENT ? "cannot make " + file +
                                           " (make the directory, or choose another path "
                                           "with --socket)"
                                     : "cannot make " + file);
@@ -193,7 +188,7 @@ void Listener::lock_directory() {
     const std::string pid = std::to_string(::getpid()) + "\n";
     if (::ftruncate(lock_.get(), 0) != 0 ||
         ::pwrite(lock_.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-        throw std::system_error(errno, std::generic_category(), "cannot write " + file);
+        fail(errno, "cannot write " + file);
     }
 }
 
@@ -203,18 +198,18 @@ void Listener::bind_own() {
     remove_stale(path_, address);
     socket_ = new_socket();
     if (::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-        fail("cannot bind " + path_, errno);
+        fail(errno, "cannot bind " + path_);
     }
     own_ = true;
     // Anybody may connect: who it is, the kernel tells, and each pool has its own list.
     struct stat status {};
     if (::chmod(path_.c_str(), 0666) != 0 || ::lstat(path_.c_str(), &status) != 0) {
-        fail("cannot open " + path_ + " to all", errno);
+        fail(errno, "cannot open " + path_ + " to all");
     }
     device_ = status.st_dev;
     inode_ = status.st_ino;
     if (::listen(socket_.get(), SOMAXCONN) != 0) {
-        fail("cannot listen at " + path_, errno);
+        fail(errno, "cannot listen at " + path_);
     }
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "daemon/backing.hpp"
+#include "daemon/fail.hpp"
 #include "daemon/log.hpp"
 #include "mempool/shm/names.hpp"
 
@@ -21,10 +22,6 @@ namespace shm = mempool::shm;
 // Newer than Debian 12's headers.
 constexpr unsigned kMfdNoexecSeal = 8;
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-
-[[noreturn]] void fail(int error, const std::string& what) {
-    throw std::system_error(error, std::generic_category(), what);
-}
 
 // Files without a name, whose size is sealed: they live as long as somebody has them open or
 // mapped. The service manager keeps a descriptor of each, so that the next daemon gets it back. No

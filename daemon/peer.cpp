@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
 
+#include "daemon/fail.hpp"
 #include "daemon/process.hpp"
 
 namespace mempoold {
@@ -43,7 +43,7 @@ Peer read_peer(int socket) {
     ucred credentials{};
     socklen_t bytes = sizeof(credentials);
     if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0) {
-        throw std::system_error(errno, std::generic_category(), "SO_PEERCRED");
+        fail(errno, "SO_PEERCRED");
     }
     return {credentials.pid, credentials.uid, credentials.gid, read_groups(socket)};
 }

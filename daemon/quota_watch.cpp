@@ -3,7 +3,7 @@
 namespace mempoold {
 
 namespace {
-constexpr std::chrono::minutes kPause{1};
+constexpr std::chrono::minutes kReportPause{1};
 }  // namespace
 
 std::vector<std::uint32_t> QuotaWatch::look(const std::vector<std::uint64_t>& held_by,
@@ -13,13 +13,13 @@ std::vector<std::uint32_t> QuotaWatch::look(const std::vector<std::uint64_t>& he
         if (quota == 0 || held_by[id] <= quota) {
             // One that goes up and down around it is told of once a minute too.
             const auto old = reported_.find(id);
-            if (old != reported_.end() && (quota == 0 || now - old->second >= kPause)) {
+            if (old != reported_.end() && (quota == 0 || now - old->second >= kReportPause)) {
                 reported_.erase(old);
             }
             continue;
         }
         const auto [entry, is_new] = reported_.try_emplace(id, now);
-        if (is_new || now - entry->second >= kPause) {
+        if (is_new || now - entry->second >= kReportPause) {
             entry->second = now;
             report.push_back(id);
         }

@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "daemon/fail.hpp"
 #include "daemon/grower.hpp"
 #include "daemon/log.hpp"
 #include "mempool/shm/audit.hpp"
@@ -161,15 +162,13 @@ void ServedPool::add_segment(std::uint32_t slots) {
 std::uint32_t ServedPool::grow(std::uint64_t slots) {
     const std::uint32_t room = view().geometry().shape.max_slots - storage_->slots();
     if (slots == 0) {
-        throw std::system_error(EINVAL, std::generic_category(), "0 slots are nothing to add");
+        fail(EINVAL, "0 slots are nothing to add");
     }
     if (room == 0) {
-        throw std::system_error(ENOSPC, std::generic_category(),
-                                "pool '" + name() + "' is at max_slots");
+        fail(ENOSPC, "pool '" + name() + "' is at max_slots");
     }
     if (storage_->segments().size() >= shm::kMaxSegments) {
-        throw std::system_error(ENOSPC, std::generic_category(),
-                                "pool '" + name() + "' has its most segments");
+        fail(ENOSPC, "pool '" + name() + "' has its most segments");
     }
     const auto added = static_cast<std::uint32_t>(std::min<std::uint64_t>(slots, room));
     try {

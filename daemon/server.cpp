@@ -10,9 +10,10 @@
 #include <cerrno>
 #include <chrono>
 #include <stdexcept>
-#include <system_error>
 #include <utility>
 #include <vector>
+
+#include "daemon/fail.hpp"
 
 namespace mempoold {
 
@@ -24,7 +25,7 @@ constexpr std::size_t kMaxSessions = 16384;
 /// Kept free for root and the daemon's own user, so that an operator always gets in.
 constexpr std::size_t kReserved = 16;
 constexpr int kAcceptsPerTurn = 16;
-constexpr std::chrono::milliseconds kPause{100};
+constexpr std::chrono::milliseconds kAcceptPause{100};
 
 // A client costs two descriptors, its connection and its pidfd; pools need some.
 std::size_t affordable_sessions() noexcept {
@@ -54,7 +55,7 @@ Server::Server(boost::asio::io_context& io, Service& service, int socket)
     // A duplicate: the descriptor closes what it was given.
     UniqueFd own{::fcntl(socket, F_DUPFD_CLOEXEC, 3)};
     if (!own) {
-        throw std::system_error(errno, std::generic_category(), "cannot keep the control socket");
+        fail(errno, "cannot keep the control socket");
     }
     socket_.assign(own.release());
 }
@@ -106,7 +107,7 @@ void Server::pause(int error) {
         log_error("cannot accept connections: {}; trying again every 100 ms (raise LimitNOFILE)",
                   std::generic_category().message(error));
     }
-    pause_.expires_after(kPause);
+    pause_.expires_after(kAcceptPause);
     pause_.async_wait([this](const boost::system::error_code& aborted) {
         if (!aborted) {
             await_connection();

@@ -18,6 +18,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "daemon/fail.hpp"
 #include "mempool/shm/names.hpp"
 
 namespace mempoold {
@@ -30,10 +31,6 @@ namespace shm = mempool::shm;
 constexpr const char* kDirectory = "/dev/shm";
 
 std::string path_of(const std::string& name) { return kDirectory + name; }
-
-[[noreturn]] void fail(int error, const std::string& what) {
-    throw std::system_error(error, std::generic_category(), what);
-}
 
 }  // namespace
 

@@ -13,6 +13,7 @@
 #include <system_error>
 #include <utility>
 
+#include "daemon/fail.hpp"
 #include "daemon/log.hpp"
 #include "mempool/shm/create.hpp"
 
@@ -21,10 +22,6 @@ namespace mempoold {
 namespace {
 
 namespace shm = mempool::shm;
-
-[[noreturn]] void fail(int error, const std::string& what) {
-    throw std::system_error(error, std::generic_category(), what);
-}
 
 // Throws Unfinished if the daemon that made the object ended before it marked the pool ready.
 void refuse_unfinished(int fd, const shm::Header& header, std::uint64_t file_bytes) {

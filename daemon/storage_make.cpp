@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "daemon/fail.hpp"
 #include "daemon/log.hpp"
 #include "daemon/storage.hpp"
 #include "mempool/shm/create.hpp"
@@ -17,10 +18,6 @@ namespace mempoold {
 namespace {
 
 namespace shm = mempool::shm;
-
-[[noreturn]] void fail(int error, const std::string& what) {
-    throw std::system_error(error, std::generic_category(), what);
-}
 
 /// Removes a segment again unless what it is for came about.
 class RemoveUnlessKept {

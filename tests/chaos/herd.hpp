@@ -63,7 +63,7 @@ private:
     };
 
     void start(Member& member);
-    bool reap(Member& member, int options, bool killed);
+    static bool reap(Member& member, int options, bool killed);
 
     std::string socket_;
     std::vector<Pasture> pastures_;

@@ -61,7 +61,7 @@ private:
     void serve();
     bool handle(Peer& peer);
     void answer(Peer& peer, const mempool::shm::Request& request, Answer& answer);
-    void attach(FakePool& pool, Answer& answer);
+    static void attach(FakePool& pool, Answer& answer);
     [[nodiscard]] FakePool* find(std::string_view name) const;
 
     TemporaryDirectory directory_;

@@ -152,6 +152,7 @@ TEST(Quota, OfThreadsThatGetInBulkIsExceededByLessThanAMagazineEach) {
         std::vector<std::vector<Slot>> got(kThreads);
         std::atomic<std::uint32_t> ready{0};
         std::vector<std::thread> threads;
+        threads.reserve(kThreads);
         for (auto& mine : got) {
             threads.emplace_back([&client, &mine, &ready] {
                 mine.resize(60);
@@ -181,6 +182,7 @@ TEST(Quota, OfAllThreadsOfAClientTogether) {
     std::vector<std::vector<Slot>> got(kThreads);
     {
         std::vector<std::thread> threads;
+        threads.reserve(kThreads);
         for (auto& mine : got) {
             threads.emplace_back([&client, &mine] { mine = get_all(client); });
         }

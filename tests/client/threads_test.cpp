@@ -176,6 +176,9 @@ TEST(Threads, EndWhileTheClientGoes) {
 
 // Destroyed after the thread's list of lanes, since it was made before it.
 struct LateUser {
+    LateUser() = default;
+    LateUser(const LateUser&) = delete;
+    LateUser& operator=(const LateUser&) = delete;
     ~LateUser() {
         if (client != nullptr) {
             EXPECT_TRUE(client->get());

@@ -71,8 +71,6 @@ std::string fault_after_restart(World& world, std::uint64_t still_out) {
     return fault_at_rest(world.test, still_out, raw(kChecker));
 }
 
-constexpr shm::test::PoolOptions kSmall{.slot_size = 65536, .slots = 12, .capacity = 2};
-
 // Two clients; the victim died with slots in its hands, in its lane, and in the middle of an
 // exchange of magazines.
 void prepare_death(World& world) {

@@ -17,10 +17,6 @@ using shm::PutResult;
 using shm::Taken;
 using shm::test::get_all;
 
-// Two slots a magazine, so that every exchange is at hand. Large slots keep the metadata small,
-// and it is compared after every instruction; nobody touches the slots.
-constexpr shm::test::PoolOptions kSmall{.slot_size = 65536, .slots = 12, .capacity = 2};
-
 int get_one(World& w) {
     Taken t;
     return w.victim->get(w.test.limit(), t) == GetResult::kOk ? 0 : kNothingLeft;

@@ -15,6 +15,10 @@ constexpr shm::ClientId kChecker{1};
 constexpr shm::ClientId kVictim{2};
 constexpr shm::ClientId kOther{3};
 
+/// Two slots a magazine, so that every exchange is at hand. Large slots keep the metadata small,
+/// and it is compared after every instruction; nobody touches the slots.
+constexpr shm::test::PoolOptions kSmall{.slot_size = 65536, .slots = 12, .capacity = 2};
+
 /// A pool with two clients at work: the victim, which a child process plays, and another, which
 /// the test plays itself.
 struct World {

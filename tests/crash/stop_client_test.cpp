@@ -103,7 +103,7 @@ protected:
 
     // Stops after each `stride`th instruction in turn, in a pool made anew. The other returns what
     // it got before the victim goes on, or after it is done.
-    void stop_everywhere(std::uint64_t stride, bool return_before) {
+    static void stop_everywhere(std::uint64_t stride, bool return_before) {
         bool over = false;
         std::uint64_t stops = 0;
         std::uint64_t instructions = 0;

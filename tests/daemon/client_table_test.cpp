@@ -16,7 +16,7 @@ using mempool::shm::ClientState;
 
 class ClientTableTest : public testing::Test {
 protected:
-    ClientIdentity client() const {
+    static ClientIdentity client() {
         ClientIdentity identity;
         identity.pid = 4711;
         identity.uid = 1;

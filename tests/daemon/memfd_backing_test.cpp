@@ -24,7 +24,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-constexpr std::uint64_t kNow = 1'700'000'000;
+constexpr std::uint64_t kCreated = 1'700'000'000;
 
 class MemfdBackingTest : public testing::Test {
 protected:
@@ -37,8 +37,8 @@ protected:
 };
 
 TEST_F(MemfdBackingTest, SegmentsHaveNoNameAndTheirSizeIsSealed) {
-    const auto storage = start_storage(config(), kNow);
-    storage->add_segment(70, kNow);
+    const auto storage = start_storage(config(), kCreated);
+    storage->add_segment(70, kCreated);
     EXPECT_EQ(shm::count_depot(storage->view()), 120U);
     EXPECT_TRUE(shm::audit(storage->view()).findings.empty());
     EXPECT_THAT(objects_of(name_), IsEmpty());
@@ -60,8 +60,8 @@ TEST_F(MemfdBackingTest, SegmentsHaveNoNameAndTheirSizeIsSealed) {
 TEST_F(MemfdBackingTest, TheNextDaemonGetsThePoolFromTheServiceManager) {
     FakeManager manager;
     FdStore store;
-    auto storage = start_storage(config(), kNow, &store);
-    storage->add_segment(70, kNow);
+    auto storage = start_storage(config(), kCreated, &store);
+    storage->add_segment(70, kCreated);
     storage->view().live().daemon_starts.store(1);
     const std::uint64_t key = storage->key();
     storage.reset();
@@ -70,10 +70,10 @@ TEST_F(MemfdBackingTest, TheNextDaemonGetsThePoolFromTheServiceManager) {
     auto passed = manager.passed();
     store = FdStore(passed);
     EXPECT_THAT(passed, IsEmpty());
-    storage = start_storage(config(), kNow, &store);
+    storage = start_storage(config(), kCreated, &store);
     EXPECT_EQ(storage->key(), key);
     EXPECT_EQ(storage->slots(), 120U);
-    storage->add_segment(30, kNow);
+    storage->add_segment(30, kCreated);
     EXPECT_EQ(manager.names().size(), 3U);
     storage->remove_objects();
     EXPECT_THAT(manager.names(), IsEmpty());
@@ -82,14 +82,14 @@ TEST_F(MemfdBackingTest, TheNextDaemonGetsThePoolFromTheServiceManager) {
 TEST_F(MemfdBackingTest, WhatAGrowthThatWasCutOffLeftIsForgotten) {
     FakeManager manager;
     FdStore store;
-    auto storage = start_storage(config(), kNow, &store);
-    storage->add_segment(70, kNow);
+    auto storage = start_storage(config(), kCreated, &store);
+    storage->add_segment(70, kCreated);
     storage->view().live().daemon_starts.store(1);
     storage->view().live().segment_count.store(1);  // killed before the announcement
     storage.reset();
     auto passed = manager.passed();
     store = FdStore(passed);
-    storage = start_storage(config(), kNow, &store);
+    storage = start_storage(config(), kCreated, &store);
     EXPECT_EQ(storage->slots(), 50U);
     EXPECT_THAT(manager.names(), ElementsAre(first()));
 }
@@ -97,15 +97,15 @@ TEST_F(MemfdBackingTest, WhatAGrowthThatWasCutOffLeftIsForgotten) {
 TEST_F(MemfdBackingTest, AMissingSegmentMakesAnEmptyPoolTakeThePlace) {
     FakeManager manager;
     FdStore store;
-    auto storage = start_storage(config(), kNow, &store);
-    storage->add_segment(70, kNow);
+    auto storage = start_storage(config(), kCreated, &store);
+    storage->add_segment(70, kCreated);
     storage->view().live().daemon_starts.store(1);
     const std::uint64_t key = storage->key();
     storage.reset();
     store.forget(name_, 1);
     auto passed = manager.passed();
     store = FdStore(passed);
-    storage = start_storage(config(), kNow, &store);
+    storage = start_storage(config(), kCreated, &store);
     EXPECT_NE(storage->key(), key);
     EXPECT_EQ(storage->slots(), 50U);
     EXPECT_THAT(manager.names(), ElementsAre(first()));
@@ -114,7 +114,7 @@ TEST_F(MemfdBackingTest, AMissingSegmentMakesAnEmptyPoolTakeThePlace) {
 TEST_F(MemfdBackingTest, WhatIsNotSealedIsNotServed) {
     FakeManager manager;
     FdStore store;
-    start_storage(config(",backing=shm"), kNow)->view().live().daemon_starts.store(1);
+    start_storage(config(",backing=shm"), kCreated)->view().live().daemon_starts.store(1);
     FdStore::Descriptors passed;
     passed.emplace_back(first(),
                         UniqueFd{::open(("/dev/shm/" + first()).c_str(), O_RDWR | O_CLOEXEC)});
@@ -132,7 +132,7 @@ TEST_F(MemfdBackingTest, WhatIsNotSealedIsNotServed) {
 TEST_F(MemfdBackingTest, APoolThatIsNoLongerConfiguredIsLetGo) {
     FakeManager manager;
     FdStore store;
-    start_storage(config(), kNow, &store);
+    start_storage(config(), kCreated, &store);
     auto passed = manager.passed();
     passed.emplace_back("control", UniqueFd{});
     passed.emplace_back("mempool.not/a.pool", UniqueFd{::dup(0)});
@@ -146,17 +146,17 @@ TEST_F(MemfdBackingTest, APoolThatIsNoLongerConfiguredIsLetGo) {
 }
 
 TEST_F(MemfdBackingTest, ANamedPoolOfThatNameIsSetAside) {
-    start_storage(config(",backing=shm"), kNow);
-    const auto storage = start_storage(config(), kNow);
+    start_storage(config(",backing=shm"), kCreated);
+    const auto storage = start_storage(config(), kCreated);
     EXPECT_EQ(storage->slots(), 50U);
     ASSERT_EQ(objects_of(name_).size(), 1U);
     EXPECT_THAT(objects_of(name_).front(), HasSubstr(".aside-"));
 }
 
 TEST_F(MemfdBackingTest, ANamedPoolThatAnotherDaemonServesIsLeftAlone) {
-    const auto other = start_storage(config(",backing=shm"), kNow);
+    const auto other = start_storage(config(",backing=shm"), kCreated);
     try {
-        start_storage(config(), kNow);
+        start_storage(config(), kCreated);
         FAIL() << "two pools of one name";
     } catch (const std::system_error& e) {
         EXPECT_EQ(e.code(), std::errc::device_or_resource_busy);
@@ -166,7 +166,7 @@ TEST_F(MemfdBackingTest, ANamedPoolThatAnotherDaemonServesIsLeftAlone) {
 
 TEST_F(MemfdBackingTest, MoreThanThereIsMemoryIsRefusedAtOnce) {
     try {
-        start_storage(parse_pool(name_ + ":1GiBx50000,backing=memfd", "test"), kNow);
+        start_storage(parse_pool(name_ + ":1GiBx50000,backing=memfd", "test"), kCreated);
         FAIL() << "50 TiB of memory";
     } catch (const std::system_error& e) {
         EXPECT_EQ(e.code(), std::errc::no_space_on_device);

@@ -165,7 +165,9 @@ ChildProcess::ChildProcess(const std::function<void()>& work) {
         } catch (const std::exception& e) {
             text = e.what();
         }
-        (void)!::write(write_end.get(), text.data(), text.size());
+        if (::write(write_end.get(), text.data(), text.size()) < 0) {
+            ::_exit(1);
+        }
         for (;;) {
             ::pause();
         }

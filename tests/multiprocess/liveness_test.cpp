@@ -38,7 +38,7 @@ protected:
         };
     }
     // Waits until `done` says so; fails the test when patience ends.
-    void wait_until(const std::function<bool()>& done, const char* what) {
+    static void wait_until(const std::function<bool()>& done, const char* what) {
         const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{30};
         while (!done()) {
             if (std::chrono::steady_clock::now() > deadline) {

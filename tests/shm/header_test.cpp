@@ -19,7 +19,7 @@ class HeaderCheck : public testing::Test {
 protected:
     // Copied once, changed, checked: as a process does that attaches.
     std::string check(const std::function<void(Header&)>& change) {
-        alignas(Header) std::array<std::byte, sizeof(Header)> bytes;
+        alignas(Header) std::array<std::byte, sizeof(Header)> bytes{};
         std::memcpy(bytes.data(), &test_.pool().header(), sizeof(Header));
         auto& copy = *reinterpret_cast<Header*>(bytes.data());
         change(copy);

@@ -231,7 +231,9 @@ TEST_F(RepairTest, ARingWhosePositionsOrCellsAreNonsenseIsMadeAnew) {
         },
         [=](RingState& r, auto* c) { c[r.head % cells].store(~std::uint64_t{0}); },
         [=](RingState& r, auto* c) { c[r.tail % cells].store(0x7777'0000'0000ULL); },
-        [=](RingState&, auto* c) { std::memset(static_cast<void*>(c), 0xa5, cells * 8U); },
+        [=](RingState&, auto* c) {
+            std::memset(static_cast<void*>(c), 0xa5, std::size_t{8} * cells);
+        },
     };
     for (std::size_t k = 0; k < damages.size(); ++k) {
         for (const bool full : {true, false}) {
