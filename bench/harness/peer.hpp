@@ -3,18 +3,22 @@
 // A peer is a class, the pool, and its nested User, the pool as one party uses it. The pool is made
 // before the parties start; each party then makes its own User, in its own process or thread.
 //
-//   Pool(Size)                       makes the pool; throws NotInstalled where this peer is not
-//   there Pool::kKind                      whether its parties can be processes User(Pool&, int
-//   index)           as party `index` User::Item                       a slot in this party's
-//   hands; movable, default-constructible Item get()                       data(item) is nullptr if
-//   the pool is exhausted void put(Item&&) static std::byte* data(item) std::uint64_t where(item)
-//   the slot's place, the same number for all parties std::uint64_t send(Item&)        a token by
-//   which another party can return the slot void put_sent(token)
+// - `Pool(Size)` makes the pool; throws NotInstalled where this peer is not there.
+// - `Pool::kKind` says whether its parties can be processes.
+// - `User(Pool&, int index)` is party `index`.
+// - `User::Item` is a slot in this party's hands: movable, default-constructible.
+// - `Item get()`; `data(item)` is nullptr if the pool is exhausted.
+// - `void put(Item&&)`
+// - `static std::byte* data(item)`
+// - `std::uint64_t where(item)` is the slot's place, the same number for all parties.
+// - `std::uint64_t send(Item&)` is a token by which another party can return the slot.
+// - `void put_sent(token)`
 //
-// and where the peer can do several at once (kBulk):
-//   bool get_bulk(span<Item>)        all or nothing
-//   void put_bulk(span<Item>)
-//   void put_sent_bulk(span<const std::uint64_t>)
+// And where the peer can do several at once (kBulk):
+//
+// - `bool get_bulk(span<Item>)`, all or nothing
+// - `void put_bulk(span<Item>)`
+// - `void put_sent_bulk(span<const std::uint64_t>)`
 #pragma once
 
 #include <cstddef>

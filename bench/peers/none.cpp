@@ -1,62 +1,167 @@
-// No pool at all: each party walks over slots of its own. What the harness itself costs.
+// No pool at all, and the least that a pool must do: what no peer can go below.
+//
+//   no pool                 each party walks over slots of its own. What the harness itself costs
+//   no pool, a word a slot  and checks and changes a word beside each slot at its get and its put:
+//                           without it nobody knows who holds a slot, or finds a double put
+//   no pool, a stack        each party keeps its free slots on a stack, as every thread cache does:
+//                           a get waits for the count that the last put stored
+//   no pool, both
+//
+// Nothing here is shared, can run out or returns to its owner: a slot that was sent to another
+// party is its sender's again at once, though the other still changes its word.
+#include <atomic>
 #include <cstdint>
+#include <vector>
 
 #include "harness/peer_main.hpp"
 
 namespace bench {
 namespace {
 
+struct Nothing {
+    bool stack = false;
+    bool words = false;
+};
+
+template <Nothing kWhat>
 class NoPool {
 public:
     static constexpr Kind kKind = Kind::kProcesses;
     explicit NoPool(const Size& size)
         : slots_(static_cast<std::byte*>(shared_memory(size.slot_bytes * size.slots))),
+          records_(static_cast<Record*>(shared_memory(sizeof(Record) * size.slots))),
           size_(size) {}
 
-    class User : public AddressItem {
+private:
+    /// As large as mempool's: four in a line.
+    struct Record {
+        std::atomic<std::uint64_t> word;
+        std::uint64_t unused;
+    };
+    static constexpr std::uint64_t kHeld = 1;
+
+    std::byte* slots_;
+    Record* records_;
+    Size size_;
+
+public:
+    class User {
     public:
+        struct Item {
+            std::byte* data;
+            std::uint32_t index;
+        };
         User(NoPool& pool, int index)
-            : slots_(pool.slots_ + static_cast<std::size_t>(index % 2) * half(pool)),
-              end_(half(pool)),
-              stride_(pool.size_.slot_bytes) {}
-        Item get() {
-            Item item = slots_ + next_;
-            next_ = next_ + stride_ == end_ ? 0 : next_ + stride_;
-            return item;
+            : slots_(pool.slots_),
+              records_(pool.records_),
+              stride_(pool.size_.slot_bytes),
+              first_(static_cast<std::uint32_t>(pool.size_.slots / 2 * (index % 2))),
+              end_(first_ + static_cast<std::uint32_t>(pool.size_.slots / 2)),
+              next_(first_),
+              stack_(end_ - first_),
+              count_(end_ - first_) {
+            for (std::uint32_t k = 0; k < end_ - first_; ++k) {
+                stack_[k] = end_ - 1 - k;
+            }
         }
-        static void put(Item&& item) { touch(item); }
+
+        static std::byte* data(const Item& item) { return item.data; }
+        static std::uint64_t where(const Item& item) {
+            return reinterpret_cast<std::uintptr_t>(item.data);
+        }
+        Item get() {
+            const std::uint32_t i = take();
+            if constexpr (kWhat.words) {
+                change(i, 0);
+            }
+            return {slots_ + i * stride_, i};
+        }
+        void put(Item&& item) {
+            if constexpr (kWhat.words) {
+                change(item.index, kHeld);
+            }
+            give(item.index);
+        }
         bool get_bulk(std::span<Item> items) {
             for (Item& item : items) {
                 item = get();
             }
             return true;
         }
-        static void put_bulk(std::span<Item> items) { touch(items.data()); }
-        [[nodiscard]] std::uint64_t send(Item item) const {
-            return static_cast<std::uint64_t>(item - slots_);
+        void put_bulk(std::span<Item> items) {
+            for (Item& item : items) {
+                put(std::move(item));
+            }
         }
-        static void put_sent(std::uint64_t token) { asm volatile("" : : "r"(token) : "memory"); }
-        static void put_sent_bulk(std::span<const std::uint64_t> tokens) { touch(tokens.data()); }
+        [[nodiscard]] std::uint64_t send(const Item& item) {
+            give(item.index);
+            return item.index;
+        }
+        void put_sent(std::uint64_t token) {
+            if constexpr (kWhat.words) {
+                change(static_cast<std::uint32_t>(token), kHeld);
+            }
+            asm volatile("" : : "r"(token) : "memory");
+        }
+        void put_sent_bulk(std::span<const std::uint64_t> tokens) {
+            for (const std::uint64_t token : tokens) {
+                put_sent(token);
+            }
+        }
 
     private:
-        static std::size_t half(const NoPool& pool) {
-            return pool.size_.slots / 2 * pool.size_.slot_bytes;
+        std::uint32_t take() {
+            if constexpr (kWhat.stack) {
+                const std::uint32_t count = count_.load(std::memory_order_relaxed) - 1;
+                count_.store(count, std::memory_order_relaxed);
+                return stack_[count];
+            } else {
+                const std::uint32_t i = next_;
+                next_ = next_ + 1 == end_ ? first_ : next_ + 1;
+                return i;
+            }
         }
-        std::byte* slots_;
-        std::size_t end_;
-        std::size_t stride_;
-        std::size_t next_ = 0;
-    };
+        void give(std::uint32_t i) {
+            if constexpr (kWhat.stack) {
+                const std::uint32_t count = count_.load(std::memory_order_relaxed);
+                stack_[count] = i;
+                count_.store(count + 1, std::memory_order_relaxed);
+            } else {
+                touch(&i);
+            }
+        }
+        // From what a slot's word should say to the other; counts where it says otherwise.
+        void change(std::uint32_t i, std::uint64_t from) {
+            std::atomic<std::uint64_t>& word = records_[i].word;
+            const std::uint64_t seen = word.load(std::memory_order_acquire);
+            if ((seen & kHeld) != from) [[unlikely]] {
+                ++strange_;
+            }
+            word.store(seen + 1, std::memory_order_release);
+        }
 
-private:
-    std::byte* slots_;
-    Size size_;
+        std::byte* slots_;
+        Record* records_;
+        std::size_t stride_;
+        std::uint32_t first_;
+        std::uint32_t end_;
+        std::uint32_t next_;
+        std::vector<std::uint32_t> stack_;
+        std::atomic<std::uint32_t> count_;
+        std::uint64_t strange_ = 0;
+    };
 };
 
 }  // namespace
 }  // namespace bench
 
 int main(int argc, char** argv) {
-    static constexpr bench::Peer kPeers[] = {bench::peer<bench::NoPool>("no pool")};
+    using bench::NoPool;
+    static constexpr bench::Peer kPeers[] = {
+        bench::peer<NoPool<{}>>("no pool"),
+        bench::peer<NoPool<{.words = true}>>("no pool, a word a slot"),
+        bench::peer<NoPool<{.stack = true}>>("no pool, a stack"),
+        bench::peer<NoPool<{.stack = true, .words = true}>>("no pool, both"),
+    };
     return bench::peer_main(argc, argv, kPeers);
 }

@@ -179,7 +179,7 @@ TEST_F(KillDaemon, InRepairComesToTheSameEnd) {
     pool.word(lost).store(shm::SlotWord::free(generation, shm::MagazineId{shm::kMaxPlace}).bits);
     pool.word(world.victim_holds[0].index)
         .store(shm::SlotWord::held(shm::Generation{4}, ClientId{shm::kMaxPlace}).bits);
-    const auto mend = [&] { return repair(pool, victim_or_daemon, false, nullptr, 1).total(); };
+    const auto mend = [&] { return repair(pool, victim_or_daemon, true, nullptr, 1).total(); };
     for_each_death(
         world,
         [&] {

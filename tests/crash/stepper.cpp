@@ -1,6 +1,7 @@
 #include "crash/stepper.hpp"
 
 #include <sys/ptrace.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,6 +72,15 @@ bool Stepper::step(std::uint64_t count) {
         --count;
     }
     return !over_;
+}
+
+bool Stepper::at_system_call() const {
+    user_regs_struct registers{};
+    if (over_ || ::ptrace(PTRACE_GETREGS, pid_, nullptr, &registers) != 0) {
+        return false;
+    }
+    const long code = ::ptrace(PTRACE_PEEKTEXT, pid_, registers.rip, nullptr);
+    return (static_cast<unsigned long>(code) & 0xffffU) == 0x050fU;
 }
 
 void Stepper::kill() {

@@ -26,6 +26,8 @@ public:
     bool step();
     /// Steps `count` times or to the end; whether the operation goes on.
     bool step(std::uint64_t count);
+    /// Whether the next instruction is a system call.
+    [[nodiscard]] bool at_system_call() const;
     /// SIGKILLs the child where it stands.
     void kill();
     /// Lets the child run to its end; its exit status, or -1 if it did not exit by itself.

@@ -96,6 +96,18 @@ TEST_F(AuditTest, FindsAMagazineOfALaneWithoutAClient) {
     expect(Fault::kMagazineOwner, raw(lane_.loaded()));
 }
 
+TEST_F(AuditTest, SurvivesALaneOfAClientThatCannotBe) {
+    for (const std::uint32_t c : {pool_.geometry().shape.client_count, kMaxPlace}) {
+        pool_.lane(LaneId{1}).word.store(LaneWord::make(9, LaneState::kOwned, ClientId{c}).bits);
+        const std::vector<Finding> findings = audit(pool_, 1).findings;
+        ASSERT_EQ(findings.size(), 3U) << test::text_of(findings);  // its two magazines as well
+        EXPECT_EQ(findings[0].fault, Fault::kMagazineOwner);
+        EXPECT_EQ(findings[1].fault, Fault::kMagazineOwner);
+        EXPECT_EQ(findings[2].fault, Fault::kLaneState);
+        EXPECT_EQ(findings[2].where, 1U);
+    }
+}
+
 TEST_F(AuditTest, FindsAMagazineInTheDepotThatListsAForeignSlot) {
     const MagazineId m = magazine_in_depot(pool_);
     const SlotIndex lost{Pool::items(pool_.magazine(m))[0].load()};

@@ -241,9 +241,10 @@ private:
     [[nodiscard]] bool possible(ClientId c) const {
         return raw(c) < pool_.geometry().shape.client_count;
     }
-    [[nodiscard]] bool attached(ClientId c) const {  // c is possible()
-        return c == kDaemonClient ||
-               pool_.client(c).state.load(std::memory_order_acquire) != ClientState::kFree;
+    [[nodiscard]] bool attached(ClientId c) const {
+        return possible(c) &&
+               (c == kDaemonClient ||
+                pool_.client(c).state.load(std::memory_order_acquire) != ClientState::kFree);
     }
 
     static std::vector<bool> hinted(std::atomic<std::uint64_t>* cells, const Geometry& g) {
