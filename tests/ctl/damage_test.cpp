@@ -5,7 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <mempool/client.hpp>
+#include <string>
+#include <thread>
 
 #include "mempool/shm/layout.hpp"
 #include "mempool/shm/unique_fd.hpp"
@@ -137,6 +140,25 @@ TEST_F(CtlDamage, AnEmptyObjectIsRefused) {
     const Finished finished = ctl({"status", pool_});
     EXPECT_EQ(finished.status, 5) << finished.err;
     expect_no_crash();
+}
+
+TEST_F(CtlDamage, AnObjectThatIsTruncatedWhileItIsReadIsNoCrash) {
+    struct stat status {};
+    ASSERT_EQ(::fstat(object_.get(), &status), 0);
+    std::string all(static_cast<std::size_t>(status.st_size), '\0');
+    ASSERT_EQ(::pread(object_.get(), all.data(), all.size(), 0), status.st_size);
+    std::atomic<bool> over{false};
+    std::thread truncates([&] {
+        while (!over) {
+            (void)(::pwrite(object_.get(), all.data(), all.size(), 0) == status.st_size &&
+                   ::ftruncate(object_.get(), 0) == 0);
+        }
+    });
+    for (int k = 0; k < 100; ++k) {
+        EXPECT_LT(ctl({k % 2 == 0 ? "audit" : "slots", pool_}).status, 6);
+    }
+    over = true;
+    truncates.join();
 }
 
 TEST_F(CtlDamage, ATruncatedObjectIsRefused) {
