@@ -254,7 +254,7 @@ bool ClientImpl::at_full_size() const noexcept {
     const std::uint32_t count = pool.segment_count();
     std::uint64_t slots = 0;
     for (std::uint32_t k = 0; k < count; ++k) {
-        slots += pool.segment(k).slot_count;
+        slots += pool.read_segment(k).slot_count;
     }
     return count == shm::kMaxSegments || slots >= pool.geometry().shape.max_slots;
 }

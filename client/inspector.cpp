@@ -65,7 +65,7 @@ std::vector<SegmentEntry> segments_of(const Pool& pool) {
     std::vector<SegmentEntry> entries;
     const std::uint32_t count = pool.segment_count();
     for (std::uint32_t k = 0; k < count; ++k) {
-        const SegmentEntry entry = pool.segment(k);
+        const SegmentEntry entry = pool.read_segment(k);
         const std::string fault = shm::check_segment_entry(
             pool.geometry(), k, entry, entries.empty() ? nullptr : &entries.back());
         if (!fault.empty()) {
@@ -105,7 +105,7 @@ const char* name_of(ClientState state) {
 const char* state_of(const Pool& pool, SlotWord word) {
     switch (word.state()) {
         case SlotState::kFree: {
-            if (raw(word.magazine()) >= pool.geometry().magazine_count) {
+            if (raw(word.magazine()) >= pool.magazine_limit()) {
                 return "unknown";
             }
             const MagazineWord magazine{

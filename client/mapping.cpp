@@ -134,7 +134,7 @@ Mapping::Mapping(int fd, PoolIdentity identity) : identity_(std::move(identity))
         map_->map(fd, 0, 0, g.slots_offset, true);
     });
     pool_ = shm::Pool(map_->base(), g);
-    const shm::SegmentEntry entry = pool_.segment(0);
+    const shm::SegmentEntry entry = pool_.read_segment(0);
     const std::string fault = pool_.segment_count() == 0
                                   ? "it has no segment"
                                   : shm::check_segment_entry(g, 0, entry, nullptr);
@@ -163,7 +163,7 @@ void Mapping::extend(const Fetch& fetch) noexcept {
     changing_ = true;
     try {
         while (segments_ < pool_.segment_count()) {
-            const shm::SegmentEntry entry = pool_.segment(segments_);
+            const shm::SegmentEntry entry = pool_.read_segment(segments_);
             if (!shm::check_segment_entry(identity_.geometry, segments_, entry, &last_).empty()) {
                 break;
             }

@@ -11,6 +11,7 @@
 // party is its sender's again at once, though the other still changes its word.
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "harness/peer_main.hpp"
@@ -18,12 +19,7 @@
 namespace bench {
 namespace {
 
-struct Nothing {
-    bool stack = false;
-    bool words = false;
-};
-
-template <Nothing kWhat>
+template <bool Stacked, bool Worded>
 class NoPool {
 public:
     static constexpr Kind kKind = Kind::kProcesses;
@@ -36,7 +32,7 @@ private:
     /// As large as mempool's: four in a line.
     struct Record {
         std::atomic<std::uint64_t> word;
-        std::uint64_t unused;
+        std::uint64_t unused = 0;
     };
     static constexpr std::uint64_t kHeld = 1;
 
@@ -55,14 +51,14 @@ public:
             : slots_(pool.slots_),
               records_(pool.records_),
               stride_(pool.size_.slot_bytes),
-              first_(static_cast<std::uint32_t>(pool.size_.slots / 2 * (index % 2))),
+              first_(static_cast<std::uint32_t>(pool.size_.slots / 2 * (index % 2 == 0 ? 0U : 1U))),
               end_(first_ + static_cast<std::uint32_t>(pool.size_.slots / 2)),
               next_(first_),
-              stack_(end_ - first_),
-              count_(end_ - first_) {
-            for (std::uint32_t k = 0; k < end_ - first_; ++k) {
-                stack_[k] = end_ - 1 - k;
+              stack_(std::make_unique<Stack>()) {
+            for (std::uint32_t i = end_; i > first_; --i) {
+                stack_->items.push_back(i - 1);
             }
+            stack_->count = end_ - first_;
         }
 
         static std::byte* data(const Item& item) { return item.data; }
@@ -71,13 +67,13 @@ public:
         }
         Item get() {
             const std::uint32_t i = take();
-            if constexpr (kWhat.words) {
+            if constexpr (Worded) {
                 change(i, 0);
             }
             return {slots_ + i * stride_, i};
         }
         void put(Item&& item) {
-            if constexpr (kWhat.words) {
+            if constexpr (Worded) {
                 change(item.index, kHeld);
             }
             give(item.index);
@@ -98,7 +94,7 @@ public:
             return item.index;
         }
         void put_sent(std::uint64_t token) {
-            if constexpr (kWhat.words) {
+            if constexpr (Worded) {
                 change(static_cast<std::uint32_t>(token), kHeld);
             }
             asm volatile("" : : "r"(token) : "memory");
@@ -110,11 +106,18 @@ public:
         }
 
     private:
+        /// By a pointer, as whatever outlives a call is: were it a member, a processor that
+        /// forwards stores by the names of registers would not wait for them.
+        struct Stack {
+            std::atomic<std::uint32_t> count;
+            std::vector<std::uint32_t> items;
+        };
+
         std::uint32_t take() {
-            if constexpr (kWhat.stack) {
-                const std::uint32_t count = count_.load(std::memory_order_relaxed) - 1;
-                count_.store(count, std::memory_order_relaxed);
-                return stack_[count];
+            if constexpr (Stacked) {
+                const std::uint32_t count = stack_->count.load(std::memory_order_relaxed) - 1;
+                stack_->count.store(count, std::memory_order_relaxed);
+                return stack_->items[count];
             } else {
                 const std::uint32_t i = next_;
                 next_ = next_ + 1 == end_ ? first_ : next_ + 1;
@@ -122,10 +125,10 @@ public:
             }
         }
         void give(std::uint32_t i) {
-            if constexpr (kWhat.stack) {
-                const std::uint32_t count = count_.load(std::memory_order_relaxed);
-                stack_[count] = i;
-                count_.store(count + 1, std::memory_order_relaxed);
+            if constexpr (Stacked) {
+                const std::uint32_t count = stack_->count.load(std::memory_order_relaxed);
+                stack_->items[count] = i;
+                stack_->count.store(count + 1, std::memory_order_relaxed);
             } else {
                 touch(&i);
             }
@@ -146,8 +149,7 @@ public:
         std::uint32_t first_;
         std::uint32_t end_;
         std::uint32_t next_;
-        std::vector<std::uint32_t> stack_;
-        std::atomic<std::uint32_t> count_;
+        std::unique_ptr<Stack> stack_;
         std::uint64_t strange_ = 0;
     };
 };
@@ -158,10 +160,10 @@ public:
 int main(int argc, char** argv) {
     using bench::NoPool;
     static constexpr bench::Peer kPeers[] = {
-        bench::peer<NoPool<{}>>("no pool"),
-        bench::peer<NoPool<{.words = true}>>("no pool, a word a slot"),
-        bench::peer<NoPool<{.stack = true}>>("no pool, a stack"),
-        bench::peer<NoPool<{.stack = true, .words = true}>>("no pool, both"),
+        bench::peer<NoPool<false, false>>("no pool"),
+        bench::peer<NoPool<false, true>>("no pool, a word a slot"),
+        bench::peer<NoPool<true, false>>("no pool, a stack"),
+        bench::peer<NoPool<true, true>>("no pool, both"),
     };
     return bench::peer_main(argc, argv, kPeers);
 }

@@ -70,6 +70,7 @@ TEST_F(AuditTest, FindsASlotInAMagazineThatCannotBe) {
     for (const std::uint32_t m : {0U, pool_.magazine_limit(), kMaxPlace}) {
         pool_.word(t.index).store(SlotWord::free(t.generation, MagazineId{m}).bits);
         expect(Fault::kSlotUnlisted, raw(t.index));
+        EXPECT_EQ(take_census(pool_).unknown, m == 0 ? 0U : 1U) << m;
     }
 }
 

@@ -38,6 +38,7 @@ struct Census {
 inline Census take_census(const Pool& pool) {
     Census census;
     census.held_by.resize(pool.geometry().shape.client_count);
+    std::uint32_t limit = pool.magazine_limit();
     MagazineId last = kNoMagazine;
     bool last_owned = false;
     for_each_slot(pool, [&](SlotIndex i) {
@@ -45,7 +46,10 @@ inline Census take_census(const Pool& pool) {
         const SlotWord word{pool.word(i).load(std::memory_order_acquire)};
         switch (word.state()) {
             case SlotState::kFree:
-                if (raw(word.magazine()) >= pool.geometry().magazine_count) {
+                if (raw(word.magazine()) >= limit) {
+                    limit = pool.magazine_limit();  // it may have grown
+                }
+                if (raw(word.magazine()) >= limit) {
                     ++census.unknown;
                     break;
                 }

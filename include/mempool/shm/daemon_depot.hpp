@@ -100,7 +100,7 @@ private:
     }
 
     bool claim_with_room(MagazineId m) noexcept {
-        if (m == kNoMagazine || raw(m) >= pool().geometry().magazine_count) {
+        if (m == kNoMagazine || raw(m) >= pool().magazine_limit()) {
             return false;
         }
         const MagazineWord seen{pool().magazine(m).word.load(std::memory_order_relaxed)};

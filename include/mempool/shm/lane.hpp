@@ -361,8 +361,10 @@ private:
         PutResult result = PutResult::kNoRoom;
         if (enter()) {
             std::uint32_t count = depot_.count(loaded());
-            if (count < capacity_ || make_room()) {
+            if (count >= capacity_ && make_room()) {
                 count = depot_.count(loaded());
+            }
+            if (count < capacity_) {
                 Pool::items(*loaded_)[count].store(raw(i), std::memory_order_relaxed);
                 if (free_word()) {
                     loaded_->count.store(count + 1, std::memory_order_release);

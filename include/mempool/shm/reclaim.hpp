@@ -54,6 +54,10 @@ public:
                 return false;
             }
             count_ = depot_.count(magazine_);
+            if (count_ >= pool.magazine_capacity()) {  // written over since it was looked at
+                flush();
+                return false;
+            }
         }
         MagazineHead& magazine = pool.magazine(magazine_);
         Pool::items(magazine)[count_].store(raw(i), std::memory_order_relaxed);
