@@ -74,7 +74,7 @@ std::string describe(const PoolStatus& s, bool served, bool colour) {
     line("daemon",
          served
              ? fmt::format("running, pid {}; start {} for this pool", s.daemon_pid, s.daemon_starts)
-             : "none serves this pool now",
+             : "none answers for this pool now",
          served ? Colour::kGreen : Colour::kYellow);
     line("slot size",
          s.slot_stride == s.slot_size

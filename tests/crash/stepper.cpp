@@ -42,7 +42,7 @@ Stepper::Stepper(const std::function<int()>& operation, const std::function<void
     if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP) {
         throw std::runtime_error("the child cannot be traced (ptrace refused?)");
     }
-    ::ptrace(PTRACE_SETOPTIONS, pid_, nullptr, PTRACE_O_EXITKILL);
+    ::ptrace(PTRACE_SETOPTIONS, pid_, nullptr, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD);
 }
 
 Stepper::~Stepper() { kill(); }
@@ -71,6 +71,24 @@ bool Stepper::step(std::uint64_t count) {
     while (count > 0 && step()) {
         --count;
     }
+    return !over_;
+}
+
+bool Stepper::to_system_call() {
+    constexpr int kSystemCall = SIGTRAP | 0x80;  // PTRACE_O_TRACESYSGOOD
+    if (over_) {
+        return false;
+    }
+    if (::ptrace(PTRACE_SYSCALL, pid_, nullptr, nullptr) != 0) {
+        throw std::runtime_error("the child vanished");
+    }
+    const int status = wait();
+    if (!WIFSTOPPED(status) || (WSTOPSIG(status) | 0x80) != kSystemCall) {
+        throw std::runtime_error("the operation crashed after " + std::to_string(steps_) +
+                                 " steps");
+    }
+    over_ = WSTOPSIG(status) == SIGTRAP;  // the closing breakpoint
+    steps_ += over_ ? 0 : 1;
     return !over_;
 }
 

@@ -26,6 +26,9 @@ public:
     bool step();
     /// Steps `count` times or to the end; whether the operation goes on.
     bool step(std::uint64_t count);
+    /// Lets the child go on to the next entry to, or return from, a system call; false if the
+    /// operation is over. Counted as steps.
+    bool to_system_call();
     /// Whether the next instruction is a system call.
     [[nodiscard]] bool at_system_call() const;
     /// SIGKILLs the child where it stands.
