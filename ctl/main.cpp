@@ -65,8 +65,7 @@ int run_and_flush(const std::vector<std::string>& arguments) {
 void on_bus_error(int /*signal*/) {
     constexpr std::string_view kText =
         "mempoolctl: a pool's shared memory was truncated while it was read, or /dev/shm is full: "
-        "try "
-        "again, or name another pool\n";
+        "try again, or name another pool\n";
     [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kText.data(), kText.size());
     ::_exit(static_cast<int>(Exit::kFailure));
 }
