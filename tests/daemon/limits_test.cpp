@@ -32,15 +32,20 @@ void become(uid_t uid) { expect(::setgid(uid) == 0 && ::setuid(uid) == 0, "setui
 class LimitsTest : public testing::Test {
 protected:
     std::string socket() const { return daemon_.socket_path(); }
-    void be_root_or_skip() {
+
+    const std::string pool_ = mempool_test::unique_pool("limits");
+    mempool_test::DaemonProcess daemon_;
+};
+
+/// Where the test has to be several users.
+class UsersLimitsTest : public LimitsTest {
+protected:
+    void SetUp() override {
         if (::geteuid() != 0) {
             GTEST_SKIP() << "not root";
         }
         ASSERT_EQ(::chmod(daemon_.directory().c_str(), 0755), 0);
     }
-
-    const std::string pool_ = mempool_test::unique_pool("limits");
-    mempool_test::DaemonProcess daemon_;
 };
 
 TEST_F(LimitsTest, OneMoreClientOfAUserIsRefusedByTheLimitsName) {
@@ -59,8 +64,7 @@ TEST_F(LimitsTest, OneMoreClientOfAUserIsRefusedByTheLimitsName) {
     EXPECT_EQ(reply->error, 0);
 }
 
-TEST_F(LimitsTest, TheClientsOfOneUserDoNotCountForAnother) {
-    be_root_or_skip();
+TEST_F(UsersLimitsTest, TheClientsOfOneUserDoNotCountForAnother) {
     daemon_.start({"--pool", pool_ + ":64x64,max_clients_per_user=1,allow_users=*"});
     const PoolClient roots(socket(), pool_);
     for (const uid_t uid : {kGreedy, kModest}) {
@@ -74,8 +78,7 @@ TEST_F(LimitsTest, TheClientsOfOneUserDoNotCountForAnother) {
     }
 }
 
-TEST_F(LimitsTest, AFloodOfConnectionsByOneUserLeavesOthersServed) {
-    be_root_or_skip();
+TEST_F(UsersLimitsTest, AFloodOfConnectionsByOneUserLeavesOthersServed) {
     daemon_.start({"--pool", pool_ + ":64x64,allow_users=*", "--max-connections-per-user", "20"});
     const ChildProcess flood([&] {
         become(kGreedy);
@@ -106,8 +109,7 @@ TEST_F(LimitsTest, AFloodOfConnectionsByOneUserLeavesOthersServed) {
     EXPECT_THAT(daemon_.log(), HasSubstr("has its most connections to mempoold (20)"));
 }
 
-TEST_F(LimitsTest, AUserMayConnectAgainOnceItsConnectionsAreClosed) {
-    be_root_or_skip();
+TEST_F(UsersLimitsTest, AUserMayConnectAgainOnceItsConnectionsAreClosed) {
     daemon_.start({"--pool", pool_ + ":64x64", "--max-connections-per-user", "1"});
     const ChildProcess child([&] {
         become(kGreedy);
