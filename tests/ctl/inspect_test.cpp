@@ -213,7 +213,8 @@ TEST_F(CtlInspect, TablesSayThatTheDaemonIsNotRunning) {
         EXPECT_EQ(finished.status, 0) << arguments[0];
         EXPECT_THAT(finished.err, HasSubstr("mempoold is not running")) << arguments[0];
     }
-    EXPECT_THAT(ctl({"status", pool_}).out, HasSubstr("daemon        none answers for this pool now"));
+    EXPECT_THAT(ctl({"status", pool_}).out,
+                HasSubstr("daemon        none answers for this pool now"));
 }
 
 }  // namespace
