@@ -78,9 +78,8 @@ public:
         std::memcpy(bytes_.data(), map_, bytes_.size());
         return true;
     }
-    [[nodiscard]] bool same_file(const Object& other) const {
-        return inode_ == other.inode_ && mode_ == other.mode_ &&
-               bytes_.size() == other.bytes_.size();
+    [[nodiscard]] bool is_as(const Object& other) const {
+        return inode_ == other.inode_ && mode_ == other.mode_ && bytes_ == other.bytes_;
     }
     [[nodiscard]] const std::string& bytes() const { return bytes_; }
     [[nodiscard]] mode_t mode() const { return mode_; }
@@ -133,9 +132,7 @@ protected:
                 auto found = look();
                 changed |= !std::equal(found.begin(), found.end(), objects.begin(), objects.end(),
                                        [](const auto& a, const auto& b) {
-                                           return a.first == b.first &&
-                                                  a.second->same_file(*b.second) &&
-                                                  a.second->bytes() == b.second->bytes();
+                                           return a.first == b.first && a.second->is_as(*b.second);
                                        });
                 objects = std::move(found);
             }
