@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <iterator>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #include "mempool/shm/unique_fd.hpp"
 
@@ -38,25 +40,35 @@ UniqueFd create(const std::string& path) {
     return checked(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), "open");
 }
 
-// What the child writes to; `master` gets the other end of a terminal.
-UniqueFd open_output(Stdout kind, const std::string& path, UniqueFd& master) {
+std::array<UniqueFd, 2> make_pipe() {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+        throw std::system_error(errno, std::generic_category(), "pipe2");
+    }
+    return {UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
+// What the child writes to; `reader` gets the other end of a terminal or pipe that is to be read.
+UniqueFd open_output(Stdout kind, const std::string& path, UniqueFd& reader) {
     switch (kind) {
         case Stdout::kTerminal: {
-            master = checked(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), "posix_openpt");
+            reader = checked(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), "posix_openpt");
             std::array<char, 64> name{};
-            if (::grantpt(master.get()) != 0 || ::unlockpt(master.get()) != 0 ||
-                ::ptsname_r(master.get(), name.data(), name.size()) != 0) {
+            if (::grantpt(reader.get()) != 0 || ::unlockpt(reader.get()) != 0 ||
+                ::ptsname_r(reader.get(), name.data(), name.size()) != 0) {
                 throw std::system_error(errno, std::generic_category(), "pseudo terminal");
             }
             return checked(::open(name.data(), O_RDWR | O_NOCTTY | O_CLOEXEC), "open a terminal");
         }
-        case Stdout::kClosedPipe: {
-            std::array<int, 2> ends{};
-            if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
-                throw std::system_error(errno, std::generic_category(), "pipe2");
+        case Stdout::kClosedPipe:
+            return std::move(make_pipe()[1]);
+        case Stdout::kSlowPipe: {
+            auto [out, in] = make_pipe();
+            if (::fcntl(in.get(), F_SETPIPE_SZ, 4096) < 0) {
+                throw std::system_error(errno, std::generic_category(), "F_SETPIPE_SZ");
             }
-            ::close(ends[0]);
-            return UniqueFd(ends[1]);
+            reader = std::move(out);
+            return std::move(in);
         }
         case Stdout::kFullDevice:
             return checked(::open("/dev/full", O_WRONLY | O_CLOEXEC), "open /dev/full");
@@ -66,13 +78,13 @@ UniqueFd open_output(Stdout kind, const std::string& path, UniqueFd& master) {
     return create(path);
 }
 
-std::string read_terminal(int master) {
+std::string read_all(int reader) {
     std::string text;
     std::array<char, 4096> part{};
     for (;;) {
-        const ssize_t got = ::read(master, part.data(), part.size());
+        const ssize_t got = ::read(reader, part.data(), part.size());
         if (got <= 0) {
-            return text;  // EIO: the last writer has closed the terminal
+            return text;  // a terminal gives EIO when the last writer has closed it
         }
         text.append(part.data(), static_cast<std::size_t>(got));
     }
@@ -119,8 +131,8 @@ Finished run_ctl(std::vector<std::string> arguments, const CtlOptions& options) 
     const TemporaryDirectory directory;
     const std::string out_path = directory.path() + "/out";
     const std::string err_path = directory.path() + "/err";
-    UniqueFd master;
-    UniqueFd out = open_output(options.out, out_path, master);
+    UniqueFd reader;
+    UniqueFd out = open_output(options.out, out_path, reader);
     UniqueFd err = create(err_path);
 
     arguments.insert(arguments.begin(), MEMPOOLCTL_PATH);
@@ -136,7 +148,12 @@ Finished run_ctl(std::vector<std::string> arguments, const CtlOptions& options) 
     }
     out.reset();
     Finished finished;
-    finished.out = master ? read_terminal(master.get()) : "";
+    if (options.meanwhile) {
+        pollfd waiting{reader.get(), POLLIN, 0};
+        ::poll(&waiting, 1, -1);
+        options.meanwhile();
+    }
+    finished.out = reader ? read_all(reader.get()) : "";
     int status = 0;
     while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }

@@ -372,7 +372,7 @@ private:
     }
 
     [[nodiscard]] bool lists(MagazineId m, std::uint32_t index) const {
-        if (m == kNoMagazine || raw(m) >= pool_.magazine_limit()) {
+        if (!pool_.has_magazine(m)) {
             return false;
         }
         const std::atomic<std::uint32_t>* items = Pool::items(pool_.magazine(m));

@@ -100,7 +100,7 @@ private:
     }
 
     bool claim_with_room(MagazineId m) noexcept {
-        if (m == kNoMagazine || raw(m) >= pool().magazine_limit()) {
+        if (!pool().has_magazine(m)) {
             return false;
         }
         const MagazineWord seen{pool().magazine(m).word.load(std::memory_order_relaxed)};

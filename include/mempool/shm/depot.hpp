@@ -127,7 +127,7 @@ private:
                 return kNoMagazine;
             }
             bool claimed = false;
-            if (raw(hint.magazine) < pool_.magazine_limit()) {
+            if (pool_.has_magazine(hint.magazine)) {
                 const MagazineWord word{
                     pool_.magazine(hint.magazine).word.load(std::memory_order_relaxed)};
                 claimed = word.state() == wanted && try_claim(hint.magazine, word, lane);

@@ -123,6 +123,10 @@ public:
         const std::uint32_t end = last.first_magazine + last.magazine_count;
         return std::clamp(end, 1U, geometry_.magazine_count);
     }
+    /// Is `m` announced? What a foreign byte names may lie where there is no memory yet.
+    [[nodiscard]] bool has_magazine(MagazineId m) const noexcept {
+        return m != kNoMagazine && raw(m) < magazine_limit();
+    }
 
 private:
     template <typename T>

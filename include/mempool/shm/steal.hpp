@@ -53,7 +53,7 @@ inline Victim find_victim(const Depot& depot, LaneId l) noexcept {
     const LaneRecord& lane = pool.lane(l);
     for (const std::atomic<std::uint32_t>* place : {&lane.previous, &lane.loaded}) {
         const MagazineId m{place->load(std::memory_order_acquire)};
-        if (m == kNoMagazine || raw(m) >= pool.magazine_limit()) {
+        if (!pool.has_magazine(m)) {
             continue;
         }
         const MagazineWord word{pool.magazine(m).word.load(std::memory_order_acquire)};
