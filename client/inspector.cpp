@@ -14,6 +14,7 @@
 #include "mapping.hpp"
 #include "mempool/inspect.hpp"
 #include "mempool/shm/audit.hpp"
+#include "mempool/shm/census.hpp"
 #include "mempool/shm/names.hpp"
 #include "mempool/shm/pool.hpp"
 

@@ -13,6 +13,7 @@
 #include "daemon/grower.hpp"
 #include "daemon/log.hpp"
 #include "mempool/shm/audit.hpp"
+#include "mempool/shm/census.hpp"
 #include "mempool/shm/depot.hpp"
 
 namespace mempoold {

@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <system_error>
 
-#include "mempool/shm/audit.hpp"
+#include "mempool/shm/census.hpp"
 #include "mempool/shm/create.hpp"
 #include "mempool/shm/names.hpp"
 #include "support/pool_objects.hpp"

@@ -26,6 +26,7 @@
 #include "daemon/log.hpp"
 #include "daemon/pool_start.hpp"
 #include "mempool/shm/audit.hpp"
+#include "mempool/shm/census.hpp"
 #include "mempool/shm/reclaim.hpp"
 #include "support/pool_objects.hpp"
 

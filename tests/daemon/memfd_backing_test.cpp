@@ -13,6 +13,7 @@
 #include "daemon/pool_start.hpp"
 #include "fake_manager.hpp"
 #include "mempool/shm/audit.hpp"
+#include "mempool/shm/census.hpp"
 #include "support/pool_objects.hpp"
 
 namespace mempoold {

@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-#include "mempool/shm/audit.hpp"
+#include "mempool/shm/census.hpp"
 #include "mempool/shm/lane.hpp"
 #include "mempool/shm/pool.hpp"
 #include "mempool/shm/segment_map.hpp"

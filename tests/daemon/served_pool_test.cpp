@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "mempool/shm/audit.hpp"
+#include "mempool/shm/census.hpp"
 #include "mempool/shm/lane.hpp"
 #include "support/pool_objects.hpp"
 

@@ -14,6 +14,7 @@
 
 #include "daemon/pool_start.hpp"
 #include "mempool/shm/audit.hpp"
+#include "mempool/shm/census.hpp"
 #include "support/pool_objects.hpp"
 
 namespace mempoold {

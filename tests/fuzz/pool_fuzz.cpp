@@ -8,6 +8,7 @@
 
 #include "fuzz/input.hpp"
 #include "mempool/shm/audit.hpp"
+#include "mempool/shm/census.hpp"
 #include "mempool/shm/create.hpp"
 #include "mempool/shm/lane.hpp"
 #include "mempool/shm/reclaim.hpp"

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "mempool/shm/census.hpp"
 #include "shm/test_pool.hpp"
 
 namespace mempool::shm {

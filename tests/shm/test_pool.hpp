@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "mempool/shm/audit.hpp"
+#include "mempool/shm/census.hpp"
 #include "mempool/shm/create.hpp"
 #include "mempool/shm/lane.hpp"
 #include "mempool/shm/layout.hpp"
