@@ -39,8 +39,22 @@ HotPage::~HotPage() { ::madvise(this, sizeof(*this), MADV_KEEPONFORK); }
 
 // Attaching and leaving.
 
+// A daemon that ends to be restarted closes the connections it has accepted and not answered yet;
+// the next one answers, at once where systemd kept the socket.
 std::unique_ptr<ClientImpl> ClientImpl::attach(std::string_view pool,
                                                const AttachOptions& options) {
+    try {
+        return attach_once(pool, options);
+    } catch (const Error& error) {
+        if (error.code().value() != ECONNRESET) {
+            throw;
+        }
+    }
+    return attach_once(pool, options);
+}
+
+std::unique_ptr<ClientImpl> ClientImpl::attach_once(std::string_view pool,
+                                                    const AttachOptions& options) {
     if (const std::string fault = shm::check_pool_name(pool); !fault.empty()) {
         throw Error(EINVAL, std::generic_category(), fault);
     }

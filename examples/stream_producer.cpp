@@ -18,6 +18,8 @@
 #include <getopt.h>
 #include <sys/stat.h>
 
+#include <cerrno>
+#include <chrono>
 #include <exception>
 #include <mempool/client.hpp>
 #include <stdexcept>
@@ -98,12 +100,18 @@ stream::Descriptor open_file(const std::string& path, std::uint64_t& size) {
     return file;
 }
 
+// A socket's file is there a moment before somebody listens.
 Consumer connect_to(const std::string& path) {
     Consumer consumer{path, {::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), "no socket"}};
     const sockaddr_un address = stream::address_of(path);
-    if (::connect(consumer.socket.get(), reinterpret_cast<const sockaddr*>(&address),
-                  sizeof address) != 0) {
-        stream::fail("cannot reach a stream_consumer at " + path);
+    for (int tries = 100;
+         ::connect(consumer.socket.get(), reinterpret_cast<const sockaddr*>(&address),
+                   sizeof address) != 0;
+         --tries) {
+        if (errno != ECONNREFUSED || tries == 0) {
+            stream::fail("cannot reach a stream_consumer at " + path);
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds{10});
     }
     return consumer;
 }

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <utility>
 
 #include "client/fixture.hpp"
 #include "mempool/shm/wire.hpp"
@@ -136,6 +137,14 @@ TEST(Attach, DoesNotWaitForeverForADaemonThatDoesNotAccept) {
 TEST(Attach, SaysThatTheDaemonClosedTheConnection) {
     const Served served({}, at_attach([](Answer& a) { a.close = true; }));
     expect_error(ECONNRESET, "closed the connection", [&] { static_cast<void>(served.attach()); });
+}
+
+TEST(Attach, AsksADaemonThatWasRestartedMeanwhileOnceMore) {
+    const Served served({}, at_attach([first = true](Answer& a) mutable {
+                            a.close = std::exchange(first, false);
+                        }));
+    const Client client = served.attach();
+    EXPECT_EQ(served.daemon.seen(RequestKind::kAttach), 2U);
 }
 
 TEST(Attach, RefusesRepliesThatAreNotMempoolds) {

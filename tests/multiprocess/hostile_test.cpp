@@ -236,12 +236,13 @@ protected:
 };
 
 TEST_P(Truncated, APoolIsGivenUpAloneAndMadeAnewAtAReload) {
-    // A client at work, which gets and writes all slots again and again.
+    // A client at work, which gets and writes slots again and again. Half of them: for more the
+    // pool would grow, and have another object.
     Child worker([this](const Line& line) {
         std::signal(SIGBUS, SIG_DFL);  // a sanitizer's handler would exit instead
         Client client = Client::attach(pool_, options());
         line.say('!');
-        std::vector<Slot> slots(256);
+        std::vector<Slot> slots(128);
         for (;;) {
             for (Slot& slot : std::span(slots).first(client.get_bulk(slots))) {
                 std::memset(slot.data(), 1, slot.size());
