@@ -26,6 +26,28 @@ std::uint64_t next_serial() noexcept {
     return last.fetch_add(1, std::memory_order_relaxed) + 1;
 }
 
+// What the daemon answers, or its successor: one that ends to be restarted closes the connections
+// it has not answered, and where systemd keeps the socket the next one is there at once. One that
+// was killed between its books and its answer has given this process a place that it keeps.
+shm::Reply ask(Connection& link, const shm::Request& request, shm::UniqueFd* passed = nullptr) {
+    try {
+        return link.call(request, passed);
+    } catch (const Error& unanswered) {
+        if (unanswered.code() != std::errc::connection_reset) {
+            throw;
+        }
+        try {
+            return link.call(request, passed);
+        } catch (const Error& again) {
+            if (again.code() == std::errc::no_such_file_or_directory ||
+                again.code() == std::errc::connection_refused) {
+                throw unanswered;  // it has no successor, and its log says why
+            }
+            throw;
+        }
+    }
+}
+
 }  // namespace
 
 HotPage::HotPage() {
@@ -39,28 +61,14 @@ HotPage::~HotPage() { ::madvise(this, sizeof(*this), MADV_KEEPONFORK); }
 
 // Attaching and leaving.
 
-// A daemon that ends to be restarted closes the connections it has accepted and not answered yet;
-// the next one answers, at once where systemd kept the socket.
 std::unique_ptr<ClientImpl> ClientImpl::attach(std::string_view pool,
                                                const AttachOptions& options) {
-    try {
-        return attach_once(pool, options);
-    } catch (const Error& error) {
-        if (error.code().value() != ECONNRESET) {
-            throw;
-        }
-    }
-    return attach_once(pool, options);
-}
-
-std::unique_ptr<ClientImpl> ClientImpl::attach_once(std::string_view pool,
-                                                    const AttachOptions& options) {
     if (const std::string fault = shm::check_pool_name(pool); !fault.empty()) {
         throw Error(EINVAL, std::generic_category(), fault);
     }
     Connection link(options);
     shm::UniqueFd fd;
-    const shm::Reply reply = link.call(make_request(shm::RequestKind::kAttach, pool), &fd);
+    const shm::Reply reply = ask(link, make_request(shm::RequestKind::kAttach, pool), &fd);
     std::unique_ptr<ClientImpl> client;
     try {
         if (!fd) {
@@ -105,7 +113,7 @@ ClientImpl::ClientImpl(Connection&& link, Mapping&& mapping, shm::ClientId id)
 // now: where the connection was lost, the new one begins with a kResume, which must be granted.
 void ClientImpl::begin() {
     try {
-        link_.call(make_request(shm::RequestKind::kStatus, ""));
+        ask(link_, make_request(shm::RequestKind::kStatus, ""));
     } catch (...) {
         link_.notify(make_request(shm::RequestKind::kBye, pool_name()));
         throw;

@@ -74,8 +74,6 @@ public:
     void retire(ThreadLane& lane) noexcept;
 
 private:
-    static std::unique_ptr<ClientImpl> attach_once(std::string_view pool,
-                                                   const AttachOptions& options);
     friend class Registry;
 
     [[nodiscard]] bool forked() const noexcept { return serial() == 0; }

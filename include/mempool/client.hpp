@@ -45,8 +45,8 @@ struct AttachOptions {
 class MEMPOOL_EXPORT Client {
 public:
     /// Attaches to pool `pool`. Throws Error: no daemon, no such pool, not allowed, too many
-    /// clients, a pool this build doesn't understand, out of address space or descriptors. Asks
-    /// once more where a daemon that ends to be restarted closed the connection.
+    /// clients, a pool this build doesn't understand, out of address space or descriptors. What
+    /// a daemon on its way out leaves unanswered its successor is asked, once.
     [[nodiscard]] static Client attach(std::string_view pool, const AttachOptions& options = {});
 
     Client(Client&&) noexcept;

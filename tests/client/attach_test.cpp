@@ -4,6 +4,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -137,14 +138,36 @@ TEST(Attach, DoesNotWaitForeverForADaemonThatDoesNotAccept) {
 TEST(Attach, SaysThatTheDaemonClosedTheConnection) {
     const Served served({}, at_attach([](Answer& a) { a.close = true; }));
     expect_error(ECONNRESET, "closed the connection", [&] { static_cast<void>(served.attach()); });
+    EXPECT_EQ(served.daemon.seen(RequestKind::kAttach), 2U);
 }
 
-TEST(Attach, AsksADaemonThatWasRestartedMeanwhileOnceMore) {
+TEST(Attach, WhatADaemonLeavesUnansweredItsSuccessorIsAsked) {
     const Served served({}, at_attach([first = true](Answer& a) mutable {
                             a.close = std::exchange(first, false);
                         }));
     const Client client = served.attach();
     EXPECT_EQ(served.daemon.seen(RequestKind::kAttach), 2U);
+}
+
+TEST(Attach, ItsSuccessorKnowsAClientThatWasAnsweredInPart) {
+    const Served served(
+        {}, [first = true](const mempool::shm::Request& request, Answer& a) mutable {
+            a.close = request.kind == RequestKind::kStatus && std::exchange(first, false);
+        });
+    const Client client = served.attach();
+    EXPECT_EQ(client.id(), 1U);
+    EXPECT_EQ(served.daemon.seen(RequestKind::kAttach), 1U);
+    EXPECT_EQ(served.daemon.seen(RequestKind::kResume), 1U);
+}
+
+TEST(Attach, WithoutASuccessorItSaysThatTheDaemonClosedTheConnection) {
+    std::atomic<const FakeDaemon*> daemon = nullptr;
+    Served served({}, at_attach([&daemon](Answer& a) {
+                      ::unlink(daemon.load()->socket_path().c_str());
+                      a.close = true;
+                  }));
+    daemon = &served.daemon;
+    expect_error(ECONNRESET, "closed the connection", [&] { static_cast<void>(served.attach()); });
 }
 
 TEST(Attach, RefusesRepliesThatAreNotMempoolds) {

@@ -148,7 +148,7 @@ Finished run_ctl(std::vector<std::string> arguments, const CtlOptions& options) 
     }
     out.reset();
     Finished finished;
-    if (options.meanwhile) {
+    if (options.meanwhile && reader) {
         pollfd waiting{reader.get(), POLLIN, 0};
         ::poll(&waiting, 1, -1);
         options.meanwhile();

@@ -33,7 +33,7 @@ struct CtlOptions {
     Stdout out = Stdout::kFile;
     std::vector<std::string> environment{};  ///< further NAME=VALUE
     unsigned uid = 0;                        ///< run as this user instead of our own, if not 0
-    std::function<void()> meanwhile{};       ///< called when a page of output waits in the pipe
+    std::function<void()> meanwhile{};       ///< called when output waits in the pipe
 };
 
 /// Runs mempoolctl with exactly these arguments to its end. MEMPOOL_SOCKET and NO_COLOR are not

@@ -166,8 +166,8 @@ TEST_F(ServedPoolTest, TheDetachedTtlFreesAndErases) {
     pool_->view().record(slots[1].index).time.store(static_cast<std::uint32_t>(epoch_now() + 60));
     pool_->tick_second();
     EXPECT_EQ(census().detached, 2U);  // a first tick knows no ages: the clock may have stood still
-    for (int k = 0; k < 10 && census().detached != 1;
-         ++k) {  // again, if this thread slept too long
+    // Again, if this thread slept for too long.
+    for (int k = 0; k < 10 && census().detached != 1; ++k) {
         std::this_thread::sleep_for(std::chrono::milliseconds{1100});
         pool_->tick_second();
     }

@@ -209,7 +209,7 @@ TEST(AuditStress, FindsNothingWhileTrafficRuns) {
         });
     }
     for (int k = 0; k < 20; ++k) {
-        const std::vector<Finding> findings = audit(test.pool(), 50).findings;
+        const std::vector<Finding> findings = audit(test.pool(), test::kPatientRounds).findings;
         EXPECT_TRUE(findings.empty()) << test::text_of(findings);
         const Census census = take_census(test.pool());
         EXPECT_EQ(census.free + census.cached + census.held, census.slots);

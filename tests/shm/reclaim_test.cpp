@@ -361,7 +361,7 @@ TEST(ReclaimStress, LosesNothingBesideLiveLanes) {
             get_all(victim, test.limit(), static_cast<std::size_t>(round % 11)).size();
         EXPECT_EQ(test.bury(kVictim).slots, got);
     }
-    EXPECT_EQ(audit(pool, 50).findings.size(), 0U);
+    EXPECT_EQ(audit(pool, test::kPatientRounds).findings.size(), 0U);
     stop.store(true, std::memory_order_release);
     for (std::thread& thread : living) {
         thread.join();

@@ -246,9 +246,6 @@ std::uint32_t hints_in(const Ring& ring) {
     return hints;
 }
 
-// Of an audit beside threads that do not run for several time slices, between two steps.
-constexpr int kAuditRounds = 50;
-
 void run_world(const test::PoolOptions& options) {
     const auto world = std::make_unique<World>(options);
     std::vector<std::thread> threads;
@@ -263,7 +260,7 @@ void run_world(const test::PoolOptions& options) {
         most_hints =
             std::max({most_hints, hints_in(depot.full_ring()), hints_in(depot.empty_ring())});
         if (round % 64 == 0) {
-            for (const Finding& f : audit(world->test.pool(), kAuditRounds).findings) {
+            for (const Finding& f : audit(world->test.pool(), test::kPatientRounds).findings) {
                 ADD_FAILURE() << test::name_of(f.fault) << " at " << f.where;
             }
         }

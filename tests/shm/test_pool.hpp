@@ -35,6 +35,10 @@ struct PoolOptions {
     std::uint32_t client_count = 4;
 };
 
+/// Rounds of an audit beside threads at work: one may be off the processor, between a word and what
+/// goes with it, for several time slices.
+constexpr int kPatientRounds = 50;
+
 constexpr std::uint32_t kFirstGeneration = 0x5000'0000;
 
 /// Owns the mapping. A reserved range of the pool's full size: untouched pages cost nothing.

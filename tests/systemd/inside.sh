@@ -22,7 +22,7 @@ step() { echo "-- $*"; }
 # until_true COMMAND...: waits for it to succeed, for ten seconds.
 until_true() {
     for _ in {1..200}; do
-        if "$@" 2>/dev/null; then return 0; fi
+        if "$@" >/dev/null 2>&1; then return 0; fi
         sleep 0.05
     done
     failed "waited in vain for: $*"
@@ -98,7 +98,7 @@ step 'reload: a new pool appears, nothing else changes'
 before=$(main_pid)
 printf 'slot_size = 256\nslots = 16\n' >"$config/pools.d/more.conf"
 systemctl reload mempoold.service
-until_true field slots more >/dev/null
+until_true field slots more
 [ "$(main_pid)" = "$before" ]
 is uuid "$uuid"
 kill -USR1 "$holder"
@@ -211,7 +211,7 @@ for how in restart stop_start kill restart_at_once; do
     is uuid "$uuid"
     # A goodbye is seen to in the daemon's own time, and the worker may stand between two steps of a put.
     until_true is clients 1
-    until_true mempoolctl audit frames >/dev/null
+    until_true mempoolctl audit frames
 done
 reclaimed=$(field reclaimed)
 kill -KILL "$worker"

@@ -3,7 +3,8 @@
 // Called by the daemon and, over a read-only mapping, by libmempool's inspector. Writes nothing. A
 // thing in motion can look wrong: what does is looked at again, and counts only if it stays as it
 // was. A client stopped in the middle of an operation is no fault: the states it can be stopped in
-// are accepted (a slot beyond its magazine's count, an item above a slot already got).
+// are accepted (a slot beyond its magazine's count, an item above a slot already got), but for one:
+// a magazine that was given back, whose hint is not pushed yet.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +14,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
-#include <string>
 #include <thread>
 #include <tuple>
 #include <utility>

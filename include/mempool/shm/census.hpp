@@ -12,7 +12,7 @@
 
 namespace mempool::shm {
 
-/// Where the slots are, each counted once by its word: the sum of the four is the slots there are.
+/// Where the slots are, each counted once by its word: the sum of the five is the slots there are.
 struct Census {
     std::uint64_t slots = 0;             ///< as the segment table says
     std::uint64_t free = 0;              ///< in the depot: any client can get them
@@ -24,7 +24,7 @@ struct Census {
 };
 
 /// Counts every slot once, by its word. O(slots); while slots move, one may be counted as where it
-/// was a moment ago. Words that foreign bytes made of no sense are `unknown`, never followed.
+/// was a moment ago. `unknown` is what is in no known state, or FREE in a magazine not announced.
 inline Census take_census(const Pool& pool) {
     Census census;
     census.held_by.resize(pool.geometry().shape.client_count);
