@@ -15,7 +15,7 @@ DESTDIR=$stage cmake --install "$build" >"$work/install.log"
 export MEMPOOL_SOCKET=$work/none.sock
 
 echo '== find_package'
-cmake -S "$source" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$stage$prefix" --log-level=WARNING
+cmake -G Ninja -S "$source" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$stage$prefix" --log-level=WARNING
 cmake --build "$work/consumer"
 "$work/consumer/consumer"
 "$work/consumer/consumer_static"
