@@ -63,12 +63,12 @@ UniqueFd open_output(Stdout kind, const std::string& path, UniqueFd& reader) {
         case Stdout::kClosedPipe:
             return std::move(make_pipe()[1]);
         case Stdout::kSlowPipe: {
-            auto [out, in] = make_pipe();
-            if (::fcntl(in.get(), F_SETPIPE_SZ, 4096) < 0) {
+            auto [read_end, write_end] = make_pipe();
+            if (::fcntl(write_end.get(), F_SETPIPE_SZ, 4096) < 0) {
                 throw std::system_error(errno, std::generic_category(), "F_SETPIPE_SZ");
             }
-            reader = std::move(out);
-            return std::move(in);
+            reader = std::move(read_end);
+            return std::move(write_end);
         }
         case Stdout::kFullDevice:
             return checked(::open("/dev/full", O_WRONLY | O_CLOEXEC), "open /dev/full");
