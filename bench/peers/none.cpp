@@ -3,9 +3,11 @@
 //   no pool                 each party walks over slots of its own. What the harness itself costs
 //   no pool, a word a slot  and checks and changes a word beside each slot at its get and its put:
 //                           without it nobody knows who holds a slot, or finds a double put
+//   no pool, a word by CAS  the same, but the word of a slot that was sent changes by a
+//                           compare-and-swap: two may return it at the same time
 //   no pool, a stack        each party keeps its free slots on a stack, as every thread cache does:
 //                           a get waits for the count that the last put stored
-//   no pool, both
+//   no pool, both           a word a slot, and a stack
 //
 // Nothing here is shared, can run out or returns to its owner: a slot that was sent to another
 // party is its sender's again at once, though the other still changes its word.
@@ -19,7 +21,9 @@
 namespace bench {
 namespace {
 
-template <bool Stacked, bool Worded>
+enum class Word : std::uint8_t { kNone, kStored, kSwapped };
+
+template <bool Stacked, Word Kept>
 class NoPool {
 public:
     static constexpr Kind kKind = Kind::kProcesses;
@@ -67,13 +71,13 @@ public:
         }
         Item get() {
             const std::uint32_t i = take();
-            if constexpr (Worded) {
+            if constexpr (Kept != Word::kNone) {
                 change(i, 0);
             }
             return {slots_ + i * stride_, i};
         }
         void put(Item&& item) {
-            if constexpr (Worded) {
+            if constexpr (Kept != Word::kNone) {
                 change(item.index, kHeld);
             }
             give(item.index);
@@ -94,7 +98,9 @@ public:
             return item.index;
         }
         void put_sent(std::uint64_t token) {
-            if constexpr (Worded) {
+            if constexpr (Kept == Word::kSwapped) {
+                swap(static_cast<std::uint32_t>(token));
+            } else if constexpr (Kept == Word::kStored) {
                 change(static_cast<std::uint32_t>(token), kHeld);
             }
             asm volatile("" : : "r"(token) : "memory");
@@ -142,6 +148,14 @@ public:
             }
             word.store(seen + 1, std::memory_order_release);
         }
+        void swap(std::uint32_t i) {
+            std::atomic<std::uint64_t>& word = records_[i].word;
+            std::uint64_t seen = word.load(std::memory_order_relaxed);
+            if ((seen & kHeld) == 0 ||
+                !word.compare_exchange_strong(seen, seen + 1, std::memory_order_release)) {
+                ++strange_;
+            }
+        }
 
         std::byte* slots_;
         Record* records_;
@@ -159,11 +173,13 @@ public:
 
 int main(int argc, char** argv) {
     using bench::NoPool;
+    using bench::Word;
     static constexpr bench::Peer kPeers[] = {
-        bench::peer<NoPool<false, false>>("no pool"),
-        bench::peer<NoPool<false, true>>("no pool, a word a slot"),
-        bench::peer<NoPool<true, false>>("no pool, a stack"),
-        bench::peer<NoPool<true, true>>("no pool, both"),
+        bench::peer<NoPool<false, Word::kNone>>("no pool"),
+        bench::peer<NoPool<false, Word::kStored>>("no pool, a word a slot"),
+        bench::peer<NoPool<false, Word::kSwapped>>("no pool, a word by CAS"),
+        bench::peer<NoPool<true, Word::kNone>>("no pool, a stack"),
+        bench::peer<NoPool<true, Word::kStored>>("no pool, both"),
     };
     return bench::peer_main(argc, argv, kPeers);
 }
