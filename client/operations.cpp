@@ -148,8 +148,8 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
         // Copies, for the loop that calls it.
         Slot* next = slots.data();
         const auto fill = [&next, owner = Owner(this, options()), first = hot.slots,
-                           stride = hot.stride](shm::Held held) {
-            next->fill(owner, first + std::uint64_t{raw(held.index)} * stride, name_of(held));
+                           stride = hot.stride, bits = mine->lane.held_bits()](shm::Held held) {
+            next->fill(owner, first + std::uint64_t{raw(held.index)} * stride, name_of(bits, held));
             ++next;
         };
         shm::GetResult result = shm::GetResult::kOk;

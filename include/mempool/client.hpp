@@ -128,14 +128,15 @@ private:
     explicit Client(std::unique_ptr<detail::ClientImpl> impl) noexcept;
     [[nodiscard]] detail::ClientImpl& impl() const noexcept;
     [[nodiscard, gnu::always_inline]] Slot get_with(std::error_code* error) noexcept {
+        detail::ClientCore* const core = core_.get();
         detail::Got got;
-        if (!core_->try_get(got)) [[unlikely]] {
-            got = detail::get_slowly(core_.get(), error);
-            if (!got.name) {
-                return {};
-            }
+        std::byte* data = nullptr;
+        if (core->try_get(got, data)) [[likely]] {
+            return {got, data};
         }
-        return {got, core_->data_of(got.name)};
+        // Of its own, not `got` again: that one stays in registers.
+        const detail::Got late = detail::get_slowly(core, error);
+        return late.name ? Slot(late, core->data_of(late.name)) : Slot();
     }
 
     std::unique_ptr<detail::ClientCore, Delete> core_;

@@ -83,7 +83,7 @@ class Owner {
 public:
     constexpr Owner() = default;
     /// `options`: Live::options, of which other bits than kErase are somebody else's bytes.
-    Owner(ClientCore* core, std::uint32_t options) noexcept
+    explicit Owner(ClientCore* core, std::uint32_t options = 0) noexcept
         : bits_(reinterpret_cast<std::uintptr_t>(core) | (options & kErase)) {}
 
     [[nodiscard]] ClientCore* core() const noexcept { return at(bits_ & ~kFlags); }
@@ -121,16 +121,26 @@ struct ClientCore {
     }
 
     /// The common case of a get; false: nothing changed.
-    [[nodiscard, gnu::always_inline]] bool try_get(Got& got) noexcept {
+    [[nodiscard, gnu::always_inline]] bool try_get(Got& got, std::byte*& data) noexcept {
         ThreadLane* mine = cached_lane(hot.serial.load(std::memory_order_relaxed));
         shm::Held held;
         std::uint32_t options = 0;
-        if (mine != nullptr && mine->lane.try_get(hot.limit.load(std::memory_order_acquire), held,
-                                                  options)) [[likely]] {
-            got = {Owner(this, options), name_of(held)};
-            return true;
+        if (mine == nullptr || !mine->lane.try_get(hot.limit.load(std::memory_order_acquire), held,
+                                                   options)) [[unlikely]] {
+            return false;
         }
-        return false;
+        data = hot.slots + std::uint64_t{raw(held.index)} * hot.stride;
+        if (data == nullptr) {
+            __builtin_unreachable();  // spares callers a check
+        }
+        // Where the compiler sees that the flags are 0, a put right behind it need not look.
+        void* const self = __builtin_assume_aligned(this, alignof(ClientCore));
+        got = {Owner(static_cast<ClientCore*>(self)), name_of(mine->lane.held_bits(), held)};
+        if ((options & kErase) != 0) [[unlikely]] {
+            asm volatile("");  // a branch of its own, and no arithmetic on the common way
+            got.owner.add(kErase);
+        }
+        return true;
     }
 
     /// The common case of a put by the only one who can name the slot; false: nothing changed.
@@ -146,9 +156,10 @@ struct ClientCore {
         return true;
     }
 
-    /// A slot as its handle and as the lane's client that holds it name it.
-    [[nodiscard]] static Handle name_of(shm::Held held) noexcept {
-        return {raw(held.index), raw(held.word.generation())};
+    /// A slot as its handle and as the lane's client that holds it name it: a word and a handle
+    /// differ in their low halves, of which one is exchanged for the other.
+    [[nodiscard]] static Handle name_of(std::uint64_t held_bits, shm::Held held) noexcept {
+        return Handle(held.word.bits + raw(held.index) + 1U - held_bits);
     }
     [[nodiscard]] static shm::Held held_of(const shm::Lane& lane, Handle name) noexcept {
         return lane.held({shm::SlotIndex{name.index()}, shm::Generation{name.generation()}});

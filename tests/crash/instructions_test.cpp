@@ -82,7 +82,7 @@ TEST_F(Instructions, OfAGetAndPutStayWithinTheirBound) {
     });
     RecordProperty("instructions", std::to_string(pair));
     std::printf("a get and put: %.1f instructions\n", pair);
-    EXPECT_LE(pair, 121);
+    EXPECT_LE(pair, 105);
     EXPECT_GE(pair, 30);  // else it counts something else
 }
 

@@ -94,17 +94,19 @@ public:
         LaneRecord& record = *record_;
         MagazineHead& magazine = *loaded_;
         if (try_enter(record)) [[likely]] {
-            const std::uint32_t top = magazine.count.load(std::memory_order_relaxed) - 1;
+            // Of 64 bits, as the addresses made of them: else each is widened by itself.
+            const std::uint64_t top = magazine.count.load(std::memory_order_relaxed) - 1U;
             if (top < capacity_) [[likely]] {
-                const std::uint32_t i = Pool::items(magazine)[top].load(std::memory_order_relaxed);
+                const std::uint64_t i = Pool::items(magazine)[top].load(std::memory_order_relaxed);
                 SlotRecord& slot = records_[i];
                 if (i < limit && take(slot.word, free_, get_step_, held)) [[likely]] {
                     const Live& live = *live_;
                     slot.time.store(live.now.load(std::memory_order_relaxed),
                                     std::memory_order_relaxed);
                     options = live.options.load(std::memory_order_relaxed);
-                    held.index = SlotIndex{i};
-                    magazine.count.store(top, std::memory_order_release);
+                    held.index = SlotIndex{static_cast<std::uint32_t>(i)};
+                    magazine.count.store(static_cast<std::uint32_t>(top),
+                                         std::memory_order_release);
                     bump(record.gets);
                     leave_unfenced(record);
                     return true;
@@ -242,6 +244,8 @@ public:
     [[nodiscard]] Held held(Taken t) const noexcept {
         return {SlotWord{(std::uint64_t{raw(t.generation)} << 32U) | held_}, t.index};
     }
+    /// The low half of a word HELD by this lane's client.
+    [[nodiscard]] std::uint64_t held_bits() const noexcept { return held_; }
 
 private:
     /// Times a get looks again because a lane with slots was in mid-operation, which takes it

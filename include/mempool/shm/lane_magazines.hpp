@@ -101,9 +101,15 @@ protected:
           id_(id),
           depot_(pool) {}
 
-    /// Only this lane's thread writes its counters: no read-modify-write is needed.
+    /// Only this lane's thread writes its counters: no locked instruction is needed.
     static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) noexcept {
+#if defined(__x86_64__)
+        // One instruction, where compilers make three of an atomic's load and its store. Both of
+        // the dialects in which a program that includes this may be assembled.
+        asm("add{q %1, %0| qword ptr %0, %1}" : "+m"(counter) : "er"(by) : "cc");
+#else
         counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+#endif
     }
 
     // Busy sections.
