@@ -97,7 +97,7 @@ TEST_F(Instructions, OfASlotInBulkStayWithinTheirBound) {
     const double slot = batch / kBatch;
     RecordProperty("instructions", std::to_string(slot));
     std::printf("a slot got and put 32 at a time: %.1f instructions\n", slot);
-    EXPECT_LE(slot, 87);
+    EXPECT_LE(slot, 79);
     EXPECT_GE(slot, 10);
 }
 

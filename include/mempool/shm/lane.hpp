@@ -5,6 +5,7 @@
 // sees it whole or not at all (steal.hpp).
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <type_traits>
@@ -297,27 +298,29 @@ private:
     [[nodiscard]] GetResult get_entered(std::uint32_t limit, std::uint32_t wanted, Sink& sink,
                                         std::uint32_t& got, Turn turn) noexcept {
         for (int looks = 0; got < wanted;) {
-            std::uint32_t top = depot_.count(loaded());
+            const std::uint32_t before = depot_.count(loaded());
             const View seen = view(limit);
             const std::atomic<std::uint32_t>* const items = Pool::items(*loaded_);
+            const std::atomic<std::uint32_t>* top = items + before;
+            const std::atomic<std::uint32_t>* const last = top - std::min(wanted - got, before);
             Held held;
-            while (got < wanted && top != 0 &&
-                   take_item(seen, items[top - 1].load(std::memory_order_relaxed), held)) {
+            while (top != last && take_item(seen, top[-1].load(std::memory_order_relaxed), held)) {
                 --top;
-                ++got;
                 sink(held);
             }
-            loaded_->count.store(top, std::memory_order_release);
+            const auto left = static_cast<std::uint32_t>(top - items);
+            loaded_->count.store(left, std::memory_order_release);
+            got += before - left;
             if (got == wanted) {
                 break;
             }
-            if (top != 0) {
-                const std::uint32_t i = items[top - 1].load(std::memory_order_relaxed);
+            if (left != 0) {
+                const std::uint32_t i = items[left - 1].load(std::memory_order_relaxed);
                 if (i >= limit && i < depot_.pool().index_limit()) {
                     return GetResult::kUnmapped;
                 }
                 // A stale item, or no such slot: drop it.
-                loaded_->count.store(top - 1, std::memory_order_release);
+                loaded_->count.store(left - 1, std::memory_order_release);
                 continue;
             }
             const Refill refilled = refill(turn);
