@@ -57,7 +57,14 @@ Slot Client::get_until(std::chrono::steady_clock::time_point deadline,
     return impl().get_until(deadline, &error);
 }
 
-std::size_t Client::get_bulk(std::span<Slot> slots) noexcept { return impl().get_bulk(slots); }
+std::size_t Client::get_bulk(std::span<Slot> slots) noexcept {
+    return impl().get_bulk(slots, nullptr);
+}
+
+std::size_t Client::get_bulk(std::span<Slot> slots, std::error_code& error) noexcept {
+    error.clear();
+    return impl().get_bulk(slots, &error);
+}
 
 // Not static, though any client would do: a Slot knows its own.
 // NOLINTBEGIN(readability-convert-member-functions-to-static)

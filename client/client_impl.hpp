@@ -45,7 +45,7 @@ public:
     [[nodiscard]] Got get_slowly(std::error_code* error) noexcept;
     [[nodiscard]] Slot get_until(shm::MonotonicClock::time_point deadline,
                                  std::error_code* error) noexcept;
-    [[nodiscard]] std::size_t get_bulk(std::span<Slot> slots) noexcept;
+    [[nodiscard]] std::size_t get_bulk(std::span<Slot> slots, std::error_code* error) noexcept;
     [[nodiscard]] Slot adopt(Handle handle, std::error_code* error) noexcept;
     /// Returns the slot of a Slot with these flags.
     Errc put_slowly(Handle name, std::uint32_t flags) noexcept;

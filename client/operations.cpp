@@ -138,10 +138,15 @@ Errc ClientImpl::take_until(shm::MonotonicClock::time_point deadline, shm::Taken
     return why != kNone || result == shm::GetResult::kOk ? why : Errc::kTimedOut;
 }
 
-std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
+std::size_t ClientImpl::get_bulk(std::span<Slot> slots, std::error_code* error) noexcept {
     for (Slot& slot : slots) {
         slot.reset();
     }
+    const auto tell = [error](Errc why) {
+        if (error != nullptr) {
+            *error = why;
+        }
+    };
     std::size_t filled = 0;
     if (ThreadLane* mine = cached_lane(serial()); mine != nullptr) {
         const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
@@ -164,13 +169,18 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots) noexcept {
         } while (wanted != 0 && got == wanted && filled < slots.size());
         if (result == shm::GetResult::kExhausted || result == shm::GetResult::kBusy) {
             ask_for_growth();
+            tell(Errc::kExhausted);
             return filled;
         }
     }
-    shm::Taken taken;
-    shm::GetResult result = shm::GetResult::kOk;
-    while (filled < slots.size() && take(taken, false, shm::Turn::kUsual, result) == kNone &&
-           result == shm::GetResult::kOk) {
+    while (filled < slots.size()) {
+        shm::Taken taken;
+        shm::GetResult result = shm::GetResult::kExhausted;
+        const Errc why = take(taken, false, shm::Turn::kUsual, result);
+        if (why != kNone || result != shm::GetResult::kOk) {
+            tell(why != kNone ? why : Errc::kExhausted);
+            break;
+        }
         slots[filled++] = slot_of(got_of(taken));
     }
     share_if_waited_for();

@@ -76,9 +76,12 @@ public:
     [[nodiscard]] Slot get_until(std::chrono::steady_clock::time_point deadline,
                                  std::error_code& error) noexcept;
     /// Fills `slots` (each returned first if it holds one) from the front; how many it could fill.
-    /// Less than all means that the pool was exhausted; those got stay got. Per slot several times
-    /// faster than get().
+    /// Less than all means that there were no more (see the overload for why); those got stay got.
+    /// Per slot several times faster than get().
     [[nodiscard]] std::size_t get_bulk(std::span<Slot> slots) noexcept;
+    /// As get_bulk(); `error` is set to why there were no more where it did not fill all, else
+    /// cleared.
+    [[nodiscard]] std::size_t get_bulk(std::span<Slot> slots, std::error_code& error) noexcept;
 
     // Not static, though any client would do: a Slot knows its own.
     // NOLINTBEGIN(readability-convert-member-functions-to-static)

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <set>
 #include <span>
+#include <system_error>
 #include <vector>
 
 #include "client/fixture.hpp"
@@ -12,6 +13,7 @@ namespace mempool_test {
 namespace {
 
 using mempool::Client;
+using mempool::Errc;
 using mempool::Handle;
 using mempool::Slot;
 
@@ -58,9 +60,24 @@ TEST_F(BulkCalls, GetsDistinctSlotsAcrossMagazinesAndReturnsThemAll) {
 TEST_F(BulkCalls, GivesWhatThereIsAndKeepsIt) {
     const std::vector<Slot> most = get(60);
     std::vector<Slot> slots(10);
-    EXPECT_EQ(client_.get_bulk(slots), 4U);
+    std::error_code error;
+    EXPECT_EQ(client_.get_bulk(slots, error), 4U);
+    EXPECT_EQ(error, Errc::kExhausted);
     EXPECT_TRUE(slots[3]);
     EXPECT_FALSE(slots[4]);
+    slots.resize(4);
+    EXPECT_EQ(client_.get_bulk(slots, error), 4U);
+    EXPECT_FALSE(error);
+}
+
+TEST_F(BulkCalls, AGetThatStopsShortSaysWhy) {
+    std::vector<Slot> slots(2);
+    std::error_code error = Errc::kStale;
+    EXPECT_EQ(client_.get_bulk({}, error), 0U);
+    EXPECT_FALSE(error);
+    client_.close();
+    EXPECT_EQ(client_.get_bulk(slots, error), 0U);
+    EXPECT_EQ(error, Errc::kClosed);
 }
 
 TEST_F(BulkCalls, ReturnsFirstWhatTheSlotsHold) {

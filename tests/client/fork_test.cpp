@@ -43,7 +43,7 @@ TEST(Fork, TheChildIsRefusedEverything) {
                   MEMPOOL_CHECK(!client.get_for(std::chrono::seconds{9}, error));
                   MEMPOOL_CHECK(error == Errc::kForked);
                   std::array<Slot, 3> some;
-                  MEMPOOL_CHECK(client.get_bulk(some) == 0);
+                  MEMPOOL_CHECK(client.get_bulk(some, error) == 0 && error == Errc::kForked);
                   MEMPOOL_CHECK(!client.adopt(handle, error) && error == Errc::kForked);
                   MEMPOOL_CHECK(client.put(handle) == Errc::kForked);
                   held.set_tag(3);

@@ -82,7 +82,9 @@ TEST(Quota, BoundsABulkGet) {
     std::vector<Slot> slots(30);
     slots.front() = client.get();  // its thread has a lane
     slots.front().reset();
-    EXPECT_EQ(client.get_bulk(slots), kQuota);
+    std::error_code error;
+    EXPECT_EQ(client.get_bulk(slots, error), kQuota);
+    EXPECT_EQ(error, Errc::kOverQuota);
 }
 
 TEST(Quota, LetsGetWhatWasReturned) {
