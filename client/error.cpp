@@ -55,4 +55,12 @@ const std::error_category& error_category() noexcept { return kCategory.value; }
 
 Error::~Error() = default;
 
+std::string Error::reason() const {
+    std::string text = what();
+    if (const std::string code = ": " + this->code().message(); text.ends_with(code)) {
+        text.resize(text.size() - code.size());
+    }
+    return text;
+}
+
 }  // namespace mempool

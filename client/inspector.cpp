@@ -49,7 +49,7 @@ shm::UniqueFd open_object(std::string_view pool, const AttachOptions& options) {
     } catch (const Error& e) {
         if (by_name == ENOENT) {
             throw Error(e.code(), object + " does not exist, and the daemon does not help (" +
-                                      e.what() + ")");
+                                      e.reason() + ")");
         }
         throw Error(by_name, std::generic_category(),
                     "cannot open " + object + ", and the daemon does not help (" + e.what() + ")");

@@ -28,7 +28,7 @@ Growth grow(const Invocation& invocation, const std::string& pool, std::uint64_t
     } catch (const mempool::Error& error) {
         // Asked and answered: the pool is as big as it may be, or the system has no memory for it.
         if (error.code().value() == ENOSPC) {
-            return {0, error.what()};
+            return {0, error.reason()};
         }
         throw;
     }

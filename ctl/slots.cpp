@@ -10,6 +10,9 @@
 #include <limits>
 #include <mempool/inspect.hpp>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "command.hpp"
 #include "output.hpp"
@@ -124,11 +127,26 @@ void each_slot(const mempool::Inspector& inspector, const Filter& filter, const 
     });
 }
 
+// An empty list may come of a number that is no client's.
+void note_whether_attached(const mempool::Inspector& inspector, std::string_view pool,
+                           std::optional<std::uint64_t> client) {
+    if (!client) {
+        return;
+    }
+    const std::vector<mempool::ClientInfo> all = inspector.clients();
+    if (std::none_of(all.begin(), all.end(),
+                     [&](const mempool::ClientInfo& c) { return c.id == *client; })) {
+        print_note(fmt::format("no client {} is attached to '{}': mempoolctl clients lists them",
+                               *client, pool));
+    }
+}
+
 Exit run_slots(const Invocation& invocation, Output& output) {
     const std::string& pool = invocation.arguments.front();
     const Filter filter = filter_of(invocation.options);
     const mempool::Inspector inspector = mempool::Inspector::open(pool, invocation.attach);
     const bool served = note_whether_served(invocation, pool);
+    note_whether_attached(inspector, pool, filter.client);
     if (!invocation.json) {
         const Table table = make_table();
         output.text(table.titles(output.colour()));

@@ -1,6 +1,7 @@
 // What can go wrong with a slot, as values. Faults at attach are exceptions instead.
 #pragma once
 
+#include <string>
 #include <system_error>
 
 #include "mempool/export.hpp"
@@ -38,6 +39,9 @@ public:
     Error(const Error&) = default;
     Error& operator=(const Error&) = default;
     ~Error() override;
+
+    /// What what() says before the text of code(), which follows there behind a colon.
+    [[nodiscard]] std::string reason() const;
 };
 
 }  // namespace mempool

@@ -79,7 +79,8 @@ TEST_F(RealDaemon, NamesThePoolItDoesNotServe) {
         FAIL();
     } catch (const mempool::Error& e) {
         EXPECT_EQ(e.code().value(), ENOENT);
-        EXPECT_THAT(e.what(), testing::HasSubstr("no-such-pool"));
+        EXPECT_THAT(e.reason(), testing::HasSubstr("no-such-pool"));
+        EXPECT_EQ(e.reason() + ": " + e.code().message(), e.what());
     }
 }
 

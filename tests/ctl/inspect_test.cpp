@@ -167,6 +167,15 @@ TEST_F(CtlInspect, SlotsAreFilteredAndLimited) {
     EXPECT_EQ(count({"--state", "free"}) + count({"--state", "cached"}), 59);
 }
 
+TEST_F(CtlInspect, SlotsOfAClientThatIsNoneSaySo) {
+    const mempool::Client client = attach();
+    const std::string id = std::to_string(client.id());
+    EXPECT_EQ(ctl({"slots", pool_, "--client", id}).err, "");
+    const Finished finished = ctl({"slots", pool_, "--client", "99999"});
+    EXPECT_EQ(finished.status, 0);
+    EXPECT_THAT(finished.err, HasSubstr("no client 99999 is attached to '" + pool_ + "'"));
+}
+
 TEST_F(CtlInspect, SegmentsNamesTheObject) {
     const Json segments = ctl_json({"segments", pool_})["segments"];
     ASSERT_EQ(segments.size(), 1);
