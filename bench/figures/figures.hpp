@@ -1,4 +1,5 @@
-// mempool's own figures: what has no peer. Each is one number, measured on a mempoold of its own.
+// mempool's own figures: what has no peer. Each is one number, measured on a mempoold of its own,
+// but for the steps, which need none.
 #pragma once
 
 #include <sys/types.h>
@@ -60,6 +61,16 @@ private:
     pid_t pid_;
 };
 
+// Steps: nanoseconds of a get and a put by the steps of mempool's, with what their magazine takes
+// by itself, and how many fewer they are without some.
+double pair_steps();
+double pair_magazine();
+double step_word();
+double step_thieves();
+double step_owner();
+double step_diagnostics();
+double step_options();
+double step_address();
 // Waiting: microseconds from just before a put (or a bare FUTEX_WAKE) in one process until another
 // that slept in get_for (or FUTEX_WAIT) goes on; median of the rounds of one run, and their ratio.
 double wake_by_put();

@@ -22,6 +22,16 @@ struct Figure {
 };
 
 constexpr Figure kFigures[] = {
+    {"pair_steps", "ns", "a pair by mempool's steps, written down in one loop", bench::pair_steps},
+    {"step_word", "ns", "so much less without the slot's word and its handle", bench::step_word},
+    {"step_thieves", "ns", "without busy and revoked, for thieves", bench::step_thieves},
+    {"step_owner", "ns", "without looking whose lane this is, in which process", bench::step_owner},
+    {"step_diagnostics", "ns", "without the time of the get and the counters",
+     bench::step_diagnostics},
+    {"step_options", "ns", "without a look for erase_on_put and for waiters", bench::step_options},
+    {"step_address", "ns", "without the slot's address", bench::step_address},
+    {"pair_magazine", "ns", "what is left without all of these: count, item, bounds",
+     bench::pair_magazine},
     {"wake_put", "µs", "put to the end of another process's get_for", bench::wake_by_put},
     {"wake_futex", "µs", "the same by a bare futex", bench::wake_by_futex},
     {"wake_ratio", "times", "their ratio, measured at once", bench::wake_ratio},
