@@ -169,7 +169,7 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots, std::error_code* error) 
         } while (wanted != 0 && got == wanted && filled < slots.size());
         if (result == shm::GetResult::kExhausted || result == shm::GetResult::kBusy) {
             ask_for_growth();
-            tell(Errc::kExhausted);
+            tell(closed_.load(std::memory_order_acquire) ? Errc::kClosed : Errc::kExhausted);
             return filled;
         }
     }

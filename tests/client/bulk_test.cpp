@@ -75,6 +75,9 @@ TEST_F(BulkCalls, AGetThatStopsShortSaysWhy) {
     std::error_code error = Errc::kStale;
     EXPECT_EQ(client_.get_bulk({}, error), 0U);
     EXPECT_FALSE(error);
+    const std::vector<Slot> all = get(64);  // so that there is a lane, and nothing left
+    EXPECT_EQ(client_.get_bulk(slots, error), 0U);
+    EXPECT_EQ(error, Errc::kExhausted);
     client_.close();
     EXPECT_EQ(client_.get_bulk(slots, error), 0U);
     EXPECT_EQ(error, Errc::kClosed);

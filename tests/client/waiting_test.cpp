@@ -199,7 +199,8 @@ TEST(Close, EndsAllWaitsAndRefusesWhatComesAfter) {
     EXPECT_FALSE(client.get_for(seconds{1}, error));
     EXPECT_EQ(error, Errc::kClosed);
     std::vector<Slot> more(2);
-    EXPECT_EQ(client.get_bulk(more), 0U);
+    EXPECT_EQ(client.get_bulk(more, error), 0U);
+    EXPECT_EQ(error, Errc::kClosed);
     const mempool::Handle handle = all.back().handle();
     EXPECT_FALSE(client.adopt(handle, error));
     EXPECT_EQ(error, Errc::kClosed);
