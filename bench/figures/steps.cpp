@@ -211,7 +211,7 @@ template <unsigned Done>
     constexpr int kPairs = 1024;
     const auto start = Clock::now();
     for (int k = 0; k < kPairs; ++k) {
-        const Got got = get<Done>(client);
+        Got got = get<Done>(client);  // not const, or it lives in memory
         asm volatile("" : : "r"(got.data) : "memory");
         put<Done>(got);
     }
