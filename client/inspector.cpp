@@ -52,7 +52,8 @@ shm::UniqueFd open_object(std::string_view pool, const AttachOptions& options) {
                                       e.reason() + ")");
         }
         throw Error(by_name, std::generic_category(),
-                    "cannot open " + object + ", and the daemon does not help (" + e.what() + ")");
+                    "cannot open " + object + ", and the daemon does not help (" +
+                        (e.code().value() == by_name ? e.reason() : e.what()) + ")");
     }
     if (!fd) {
         throw Error(EPROTO, std::generic_category(),

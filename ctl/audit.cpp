@@ -28,7 +28,7 @@ mempool::RepairReport repair(const Invocation& invocation, const std::string& po
             throw mempool::Error(error.code(),
                                  fmt::format("mempoold repairs pools, and it can't be reached; "
                                              "start it first ({})",
-                                             error.what()));
+                                             error.reason()));
         }
     };
     return connect().repair(pool);

@@ -114,10 +114,21 @@ std::string to_line(const Table& table, const SlotInfo& slot, bool colour) {
                       colour);
 }
 
+// An empty list may come of a number that is no client's.
+void note_whether_attached(const mempool::Inspector& inspector, std::string_view pool,
+                           std::uint64_t client) {
+    const std::vector<mempool::ClientInfo> all = inspector.clients();
+    if (std::none_of(all.begin(), all.end(),
+                     [&](const mempool::ClientInfo& c) { return c.id == client; })) {
+        print_note(fmt::format("no client {} is attached to '{}': mempoolctl clients lists them",
+                               client, pool));
+    }
+}
+
 // Calls `print` for each slot that the filter lets through, with how many came before it.
 template <typename Print>
-void each_slot(const mempool::Inspector& inspector, const Filter& filter, const Output& output,
-               const Print& print) {
+void each_slot(const mempool::Inspector& inspector, std::string_view pool, const Filter& filter,
+               const Output& output, const Print& print) {
     std::uint64_t printed = 0;
     inspector.visit_slots([&](const SlotInfo& slot) {
         if (filter.accepts(slot)) {
@@ -125,19 +136,8 @@ void each_slot(const mempool::Inspector& inspector, const Filter& filter, const 
         }
         return printed < filter.limit && !output.broken();
     });
-}
-
-// An empty list may come of a number that is no client's.
-void note_whether_attached(const mempool::Inspector& inspector, std::string_view pool,
-                           std::optional<std::uint64_t> client) {
-    if (!client) {
-        return;
-    }
-    const std::vector<mempool::ClientInfo> all = inspector.clients();
-    if (std::none_of(all.begin(), all.end(),
-                     [&](const mempool::ClientInfo& c) { return c.id == *client; })) {
-        print_note(fmt::format("no client {} is attached to '{}': mempoolctl clients lists them",
-                               *client, pool));
+    if (printed == 0 && filter.client) {
+        note_whether_attached(inspector, pool, *filter.client);
     }
 }
 
@@ -146,18 +146,17 @@ Exit run_slots(const Invocation& invocation, Output& output) {
     const Filter filter = filter_of(invocation.options);
     const mempool::Inspector inspector = mempool::Inspector::open(pool, invocation.attach);
     const bool served = note_whether_served(invocation, pool);
-    note_whether_attached(inspector, pool, filter.client);
     if (!invocation.json) {
         const Table table = make_table();
         output.text(table.titles(output.colour()));
-        each_slot(inspector, filter, output, [&](const SlotInfo& slot, std::uint64_t) {
+        each_slot(inspector, pool, filter, output, [&](const SlotInfo& slot, std::uint64_t) {
             output.text(to_line(table, slot, output.colour()));
         });
         return Exit::kOk;
     }
     output.text(fmt::format("{{\n  \"pool\": {},\n  \"served\": {},\n  \"slots\": [",
                             mempoolctl::to_line(Json(pool)), served));
-    each_slot(inspector, filter, output, [&](const SlotInfo& slot, std::uint64_t before) {
+    each_slot(inspector, pool, filter, output, [&](const SlotInfo& slot, std::uint64_t before) {
         output.text(before == 0 ? "\n    " : ",\n    ");
         output.text(mempoolctl::to_line(to_json(slot)));
     });

@@ -69,6 +69,7 @@ TEST_F(CtlAdmin, AnUnknownPoolIsNotFound) {
         EXPECT_EQ(finished.status, 3) << command << finished.err;
         EXPECT_THAT(finished.err, HasSubstr("no-such-pool")) << command;
         const std::string why = "No such file";
+        EXPECT_THAT(finished.err, HasSubstr(why));
         EXPECT_EQ(finished.err.find(why), finished.err.rfind(why)) << finished.err;
         EXPECT_EQ(finished.out, "") << command;
     }
