@@ -16,6 +16,12 @@ using std::chrono::nanoseconds;
 /// Slots ahead of the one being put whose words are fetched.
 constexpr std::size_t kPrefetchAhead = 8;
 
+void tell(std::error_code* error, Errc why) noexcept {
+    if (error != nullptr) {
+        *error = why;
+    }
+}
+
 /// Gets a slot from `lane`; a failure that was `counted` before is not counted again.
 shm::GetResult take_from(shm::Lane& lane, std::uint32_t limit, shm::Taken& taken, bool counted,
                          shm::Turn turn) noexcept {
@@ -97,9 +103,7 @@ Got ClientImpl::get_slowly(std::error_code* error) noexcept {
         share_if_waited_for();  // a whole magazine came with the slot
         return got_of(taken);
     }
-    if (error != nullptr) {
-        *error = why == kNone ? Errc::kExhausted : why;
-    }
+    tell(error, why == kNone ? Errc::kExhausted : why);
     return {};
 }
 
@@ -111,9 +115,7 @@ Slot ClientImpl::get_until(shm::MonotonicClock::time_point deadline,
         share_if_waited_for();
         return slot_of(got_of(taken));
     }
-    if (error != nullptr) {
-        *error = why;
-    }
+    tell(error, why);
     return {};
 }
 
@@ -142,11 +144,6 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots, std::error_code* error) 
     for (Slot& slot : slots) {
         slot.reset();
     }
-    const auto tell = [error](Errc why) {
-        if (error != nullptr) {
-            *error = why;
-        }
-    };
     std::size_t filled = 0;
     if (ThreadLane* mine = cached_lane(serial()); mine != nullptr) {
         const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
@@ -169,7 +166,7 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots, std::error_code* error) 
         } while (wanted != 0 && got == wanted && filled < slots.size());
         if (result == shm::GetResult::kExhausted || result == shm::GetResult::kBusy) {
             ask_for_growth();
-            tell(closed_.load(std::memory_order_acquire) ? Errc::kClosed : Errc::kExhausted);
+            tell(error, closed_.load(std::memory_order_acquire) ? Errc::kClosed : Errc::kExhausted);
             return filled;
         }
     }
@@ -178,7 +175,7 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots, std::error_code* error) 
         shm::GetResult result = shm::GetResult::kExhausted;
         const Errc why = take(taken, false, shm::Turn::kUsual, result);
         if (why != kNone || result != shm::GetResult::kOk) {
-            tell(why != kNone ? why : Errc::kExhausted);
+            tell(error, why == kNone ? Errc::kExhausted : why);
             break;
         }
         slots[filled++] = slot_of(got_of(taken));
@@ -383,9 +380,7 @@ Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
         got.owner.add(kShared);
         return slot_of(got);
     }
-    if (error != nullptr) {
-        *error = why;
-    }
+    tell(error, why);
     return {};
 }
 

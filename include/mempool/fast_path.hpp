@@ -116,8 +116,11 @@ struct ClientCore {
     HotPage hot;
     std::size_t slot_size = 0;  ///< outside the page: it stays true in a forked child
 
+    [[nodiscard]] std::byte* data_of(shm::SlotIndex i) const noexcept {
+        return hot.slots + std::uint64_t{raw(i)} * hot.stride;
+    }
     [[nodiscard]] std::byte* data_of(Handle name) const noexcept {
-        return hot.slots + std::uint64_t{name.index()} * hot.stride;
+        return data_of(shm::SlotIndex{name.index()});
     }
 
     /// The common case of a get; false: nothing changed.
@@ -129,7 +132,7 @@ struct ClientCore {
                                                    options)) [[unlikely]] {
             return false;
         }
-        data = hot.slots + std::uint64_t{raw(held.index)} * hot.stride;
+        data = data_of(held.index);
         if (data == nullptr) {
             __builtin_unreachable();  // spares callers a check
         }
