@@ -34,6 +34,8 @@ public:
             case Errc::kOverQuota:
                 return "this client holds as many slots as the pool's quota allows: return some, "
                        "or raise quota (a reload of mempoold applies it)";
+            case Errc::kEnded:
+                return "this attachment was ended (mempoolctl reclaim --client): attach again";
         }
         return value == 0 ? "success" : "unknown error " + std::to_string(value);
     }

@@ -78,6 +78,9 @@ Errc ClientImpl::take(shm::Taken& taken, bool counted, shm::Turn turn,
         if (no_lane != kNone || result == shm::GetResult::kOk) {
             return no_lane;
         }
+        if (result == shm::GetResult::kEnded) {
+            return Errc::kEnded;
+        }
         if (result != shm::GetResult::kUnmapped) {
             ask_for_growth();
             return kNone;
@@ -267,6 +270,8 @@ Errc ClientImpl::error_of(shm::PutResult result, Handle handle) const noexcept {
             return Errc::kNoSuchSlot;
         case shm::PutResult::kNoRoom:
             return Errc::kPoolDamaged;
+        case shm::PutResult::kEnded:
+            return Errc::kEnded;
         case shm::PutResult::kStale:
             break;
     }

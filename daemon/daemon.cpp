@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "daemon/fault_guard.hpp"
-#include "daemon/notify.hpp"
-#include "daemon/pool_start.hpp"
+#include "daemon/base/notify.hpp"
+#include "daemon/storage/fault_guard.hpp"
+#include "daemon/storage/pool_start.hpp"
 
 namespace mempoold {
 

@@ -10,11 +10,11 @@
 #include <optional>
 #include <string>
 
-#include "daemon/config.hpp"
-#include "daemon/fd_store.hpp"
-#include "daemon/listener.hpp"
-#include "daemon/requests.hpp"
-#include "daemon/server.hpp"
+#include "daemon/config/config.hpp"
+#include "daemon/control/listener.hpp"
+#include "daemon/control/requests.hpp"
+#include "daemon/control/server.hpp"
+#include "daemon/storage/fd_store.hpp"
 
 namespace mempoold {
 

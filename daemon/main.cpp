@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "daemon/command_line.hpp"
-#include "daemon/config.hpp"
+#include "daemon/base/log.hpp"
+#include "daemon/config/command_line.hpp"
+#include "daemon/config/config.hpp"
 #include "daemon/daemon.hpp"
-#include "daemon/log.hpp"
 
 namespace {
 

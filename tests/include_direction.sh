@@ -19,8 +19,13 @@ forbid() {
 }
 
 forbid include/mempool 'client/|daemon/|ctl/'
-forbid include/mempool/shm 'mempool/(client\.hpp|slot\.hpp|mempool\.h)'
+forbid include/mempool/shm 'mempool/(client|slot|error|handle|fast_path|inspect)\.(hpp|h)|mempool/mempool\.h'
 forbid client 'daemon/|ctl/'
 forbid daemon 'client/|ctl/'
+# The floors of the daemon: each uses those below.
+forbid daemon/base 'daemon/(config|storage|supervision|control)/'
+forbid daemon/config 'daemon/(storage|supervision|control)/'
+forbid daemon/storage 'daemon/(supervision|control)/'
+forbid daemon/supervision 'daemon/control/'
 forbid ctl 'daemon/|client/|mempool/shm/'
 exit "$failed"

@@ -21,6 +21,7 @@ enum class Errc {
     kPoolDamaged,         ///< the pool's shared records were overwritten: see mempoolctl audit
     kClosed,              ///< close() was called for this client
     kOverQuota,           ///< this client holds as many slots as the pool's quota allows
+    kEnded,               ///< an operator, or the daemon, ended this attachment: attach again
 };
 
 /// Category "mempool"; its messages say what to do. Thread-safe.

@@ -202,6 +202,10 @@ void FakeDaemon::answer(Peer& peer, const Request& request, Answer& answer) {
             return;
         case RequestKind::kRepair:  // of nothing
             return;
+        case RequestKind::kRead:
+        case RequestKind::kEnd:
+            refuse(answer, EOPNOTSUPP, "the fake daemon can't do that");
+            return;
         case RequestKind::kWantMore:
         case RequestKind::kBye:
             answer.silent = true;

@@ -23,8 +23,8 @@
 
 #include "crash/scenario.hpp"
 #include "crash/stepper.hpp"
-#include "daemon/log.hpp"
-#include "daemon/pool_start.hpp"
+#include "daemon/base/log.hpp"
+#include "daemon/storage/pool_start.hpp"
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
 #include "mempool/shm/reclaim.hpp"

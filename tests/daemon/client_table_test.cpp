@@ -1,11 +1,11 @@
 // The daemon's record of who is attached.
-#include "daemon/client_table.hpp"
+#include "daemon/supervision/client_table.hpp"
 
 #include <gtest/gtest.h>
 
 #include <set>
 
-#include "daemon/storage.hpp"
+#include "daemon/storage/storage.hpp"
 #include "support/pool_objects.hpp"
 
 namespace mempoold {

@@ -1,5 +1,5 @@
 // Command line and configuration files together.
-#include "daemon/config.hpp"
+#include "daemon/config/config.hpp"
 
 #include <gmock/gmock.h>
 

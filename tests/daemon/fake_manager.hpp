@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "daemon/fd_store.hpp"
+#include "daemon/storage/fd_store.hpp"
 #include "support/daemon_process.hpp"
 
 namespace mempoold {

@@ -1,5 +1,5 @@
 // The SIGBUS handler: a truncated file must not end the process.
-#include "daemon/fault_guard.hpp"
+#include "daemon/storage/fault_guard.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>

@@ -1,5 +1,5 @@
 // The growth policy: figures in, slots out.
-#include "daemon/grower.hpp"
+#include "daemon/supervision/grower.hpp"
 
 #include <gtest/gtest.h>
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <system_error>
 
-#include "daemon/pool_start.hpp"
+#include "daemon/storage/pool_start.hpp"
 #include "fake_manager.hpp"
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"

@@ -1,5 +1,5 @@
 // A pool in one line: what it may say and what is refused, by a message that names the fault.
-#include "daemon/pool_config.hpp"
+#include "daemon/config/pool_config.hpp"
 
 #include <gmock/gmock.h>
 #include <unistd.h>

@@ -80,7 +80,7 @@ TEST_F(ProtocolTest, AnAttachedClientCanGetSlots) {
     const auto& record = client.view().client(shm::ClientId{1});
     EXPECT_EQ(record.state.load(), shm::ClientState::kActive);
     EXPECT_EQ(record.pid, static_cast<std::uint32_t>(::getpid()));
-    EXPECT_NE(record.start_time, 0U);
+    EXPECT_NE(record.process, 0U);
     EXPECT_STRNE(record.command, "");
 }
 

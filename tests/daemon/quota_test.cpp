@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/quota_watch.hpp"
+#include "daemon/supervision/quota_watch.hpp"
 #include "raw_client.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"

@@ -1,5 +1,5 @@
 // A pool in service, without sockets or processes: attach, reclaim, growth, options.
-#include "daemon/served_pool.hpp"
+#include "daemon/supervision/served_pool.hpp"
 
 #include <gmock/gmock.h>
 

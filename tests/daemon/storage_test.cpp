@@ -1,5 +1,5 @@
 // A pool's objects: made, found again, grown, set aside.
-#include "daemon/storage.hpp"
+#include "daemon/storage/storage.hpp"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -12,7 +12,7 @@
 #include <string>
 #include <system_error>
 
-#include "daemon/pool_start.hpp"
+#include "daemon/storage/pool_start.hpp"
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
 #include "support/pool_objects.hpp"

@@ -158,7 +158,7 @@ TEST_F(SupervisionTest, AReusedPidIsNotTheClient) {
     const auto holder = start_holder(100);
     daemon_.kill9();
     // The same number, another process: as after a reboot of the counter.
-    witness_->view().client(shm::ClientId{2}).start_time += 1;
+    witness_->view().client(shm::ClientId{2}).process += 1;
     daemon_.restart();
     EXPECT_EQ(witness_->census().held, 0U);
 }

@@ -1,5 +1,5 @@
 // Sizes, numbers and lists as people write them.
-#include "daemon/units.hpp"
+#include "daemon/config/units.hpp"
 
 #include <gmock/gmock.h>
 

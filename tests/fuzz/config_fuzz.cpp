@@ -5,9 +5,9 @@
 #include <cstdlib>
 #include <string>
 
-#include "daemon/config_file.hpp"
-#include "daemon/pool_config.hpp"
-#include "daemon/units.hpp"
+#include "daemon/config/config_file.hpp"
+#include "daemon/config/pool_config.hpp"
+#include "daemon/config/units.hpp"
 #include "fuzz/input.hpp"
 #include "mempool/shm/unique_fd.hpp"
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-#include "daemon/session.hpp"
+#include "daemon/control/session.hpp"
 #include "fuzz/input.hpp"
 #include "mempool/shm/wire.hpp"
 

@@ -65,7 +65,8 @@ std::string dump_segment_zero() {
                MEMPOOL_FIELD(H, ro_compat), MEMPOOL_FIELD(H, class_count),
                MEMPOOL_FIELD(H, fingerprint), MEMPOOL_FIELD(H, created_at), MEMPOOL_FIELD(H, uuid),
                MEMPOOL_FIELD(H, generation_0), MEMPOOL_FIELD(H, state), MEMPOOL_FIELD(H, name),
-               MEMPOOL_FIELD(H, geometry), MEMPOOL_FIELD(H, reserved)) +
+               MEMPOOL_FIELD(H, geometry), MEMPOOL_FIELD(H, runtime_device),
+               MEMPOOL_FIELD(H, runtime_inode), MEMPOOL_FIELD(H, reserved)) +
            MEMPOOL_DUMP(
                Live, MEMPOOL_FIELD(L, now), MEMPOOL_FIELD(L, segment_count),
                MEMPOOL_FIELD(L, options), MEMPOOL_FIELD(L, waiters), MEMPOOL_FIELD(L, quota),
@@ -103,20 +104,21 @@ std::string dump_records() {
     using M = MagazineHead;
     return MEMPOOL_DUMP(SegmentEntry, MEMPOOL_FIELD(E, first_index), MEMPOOL_FIELD(E, slot_count),
                         MEMPOOL_FIELD(E, first_magazine), MEMPOOL_FIELD(E, magazine_count),
-                        MEMPOOL_FIELD(E, added_at), MEMPOOL_FIELD(E, reserved)) +
+                        MEMPOOL_FIELD(E, added_at), MEMPOOL_FIELD(E, object)) +
            MEMPOOL_DUMP(SegmentHeader, MEMPOOL_FIELD(S, magic), MEMPOOL_FIELD(S, layout_version),
                         MEMPOOL_FIELD(S, number), MEMPOOL_FIELD(S, uuid), MEMPOOL_FIELD(S, entry),
                         MEMPOOL_FIELD(S, reserved)) +
            MEMPOOL_DUMP(ClientRecord, MEMPOOL_FIELD(C, state), MEMPOOL_FIELD(C, pid),
-                        MEMPOOL_FIELD(C, uid), MEMPOOL_FIELD(C, gid), MEMPOOL_FIELD(C, start_time),
-                        MEMPOOL_FIELD(C, attached_at), MEMPOOL_FIELD(C, command),
-                        MEMPOOL_FIELD(C, reserved)) +
-           MEMPOOL_DUMP(LaneRecord, MEMPOOL_FIELD(L, word), MEMPOOL_FIELD(L, loaded),
-                        MEMPOOL_FIELD(L, previous), MEMPOOL_FIELD(L, busy),
-                        MEMPOOL_FIELD(L, revoked), MEMPOOL_FIELD(L, waiting),
-                        MEMPOOL_FIELD(L, reserved0), MEMPOOL_FIELD(L, gets), MEMPOOL_FIELD(L, puts),
-                        MEMPOOL_FIELD(L, exhausted), MEMPOOL_FIELD(L, refused),
-                        MEMPOOL_FIELD(L, steals), MEMPOOL_FIELD(L, reserved1)) +
+                        MEMPOOL_FIELD(C, uid), MEMPOOL_FIELD(C, gid), MEMPOOL_FIELD(C, process),
+                        MEMPOOL_FIELD(C, attached_at), MEMPOOL_FIELD(C, epoch),
+                        MEMPOOL_FIELD(C, command), MEMPOOL_FIELD(C, token_hash),
+                        MEMPOOL_FIELD(C, pid_namespace), MEMPOOL_FIELD(C, time_namespace)) +
+           MEMPOOL_DUMP(
+               LaneRecord, MEMPOOL_FIELD(L, word), MEMPOOL_FIELD(L, loaded),
+               MEMPOOL_FIELD(L, previous), MEMPOOL_FIELD(L, busy), MEMPOOL_FIELD(L, revoked),
+               MEMPOOL_FIELD(L, waiting), MEMPOOL_FIELD(L, reserved0), MEMPOOL_FIELD(L, gets),
+               MEMPOOL_FIELD(L, puts), MEMPOOL_FIELD(L, exhausted), MEMPOOL_FIELD(L, refused),
+               MEMPOOL_FIELD(L, steals), MEMPOOL_FIELD(L, farewell), MEMPOOL_FIELD(L, reserved1)) +
            MEMPOOL_DUMP(SlotRecord, MEMPOOL_FIELD(R, word), MEMPOOL_FIELD(R, time),
                         MEMPOOL_FIELD(R, tag)) +
            MEMPOOL_DUMP(MagazineHead, MEMPOOL_FIELD(M, word), MEMPOOL_FIELD(M, count),

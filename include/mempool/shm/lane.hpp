@@ -20,6 +20,7 @@ enum class GetResult : std::uint8_t {
     kExhausted,  ///< neither the depot nor any idle lane has slots
     kUnmapped,   ///< the slot next in line lies in a segment this process has not mapped yet
     kBusy,       ///< as kExhausted, but a lane with slots was in mid-operation, again and again
+    kEnded,      ///< the client was ended: it may not work in this pool any more
 };
 
 enum class PutResult : std::uint8_t {
@@ -28,6 +29,7 @@ enum class PutResult : std::uint8_t {
     kOutOfRange,  ///< no such slot in this pool
     kStale,       ///< the slot was returned, or got again, since the handle was made
     kNoRoom,      ///< no magazine has room: the pool's magazines were overwritten by somebody
+    kEnded,       ///< the client was ended: it may not work in this pool any more
 };
 
 /// A slot as a lane deals with it.

@@ -1,6 +1,6 @@
 // The bytes of a pool: what stands where in its segments, and who checks it.
 //
-//   segment 0, object /mempool.P                      segment k > 0, object /mempool.P.k
+//   segment 0                                         segment k > 0, an object of its own
 //   +--------------------------------+ 0              +--------------------------+ 0
 //   | Header        identity, sizes  |                | SegmentHeader            |
 //   +--------------------------------+ 4096           +--------------------------+ 4096
@@ -12,9 +12,7 @@
 //   | LaneRecord    [lane_count]     |
 //   | lane map      1 bit a lane     |
 //   | ring cells    full, then empty |
-//   | slot words    [index_capacity] |  8 bytes a slot
-//   | get times     [index_capacity] |  4 bytes a slot
-//   | tags          [index_capacity] |  4 bytes a slot
+//   | SlotRecord    [index_capacity] |  word, time, tag
 //   | magazines     [magazine_count] |  16 + 4 * magazine_capacity bytes each, in cache lines
 //   +--------------------------------+ slots_offset
 //   | slots of segment 0             |
@@ -28,14 +26,7 @@
 // The arrays are sized for max_slots at creation; what the pool has not grown to is a hole in the
 // file and nobody touches it: each process bounds its indices by the segment table.
 //
-// Invariants (tests name them):
-//   I1  Every slot below the published limit is in exactly one state of its word, and a slot that
-//       is FREE(m) is found in magazine m or by looking at m's items beyond its count.
-//   I2  A slot's generation grows at every get, and at every reclaim from a holder.
-//   I3  Only the owner of magazine m changes a FREE(m) word, and m's count and items.
-//   I4  A magazine that is FULL or EMPTY is changed by nobody; a claim by CAS comes first.
-//   I5  A client id or lane is given out again only after all it owned has been taken back.
-//   I6  segment_count is stored last, after all that it announces has memory behind it.
+// The invariants I1 to I6 that comments cite stand in docs/concurrency.md.
 #pragma once
 
 #include <array>
@@ -59,7 +50,10 @@ constexpr std::uint32_t kLayoutVersion = 2;
 
 /// Features a reader may ignore, must know to attach, must know to attach for writing.
 constexpr std::uint32_t kKnownCompat = 0;
-constexpr std::uint32_t kKnownIncompat = 0;
+/// Header::incompat. Every client of the pool proves its attachment by a token, heeds the epoch of
+/// its record and kShutOut in its lanes, and raises a slot's generation when it adopts it.
+constexpr std::uint32_t kBoundary = 1;
+constexpr std::uint32_t kKnownIncompat = kBoundary;
 constexpr std::uint32_t kKnownRoCompat = 0;
 
 constexpr std::uint32_t kMaxSegments = 256;
@@ -197,7 +191,10 @@ struct Header {
     std::atomic<PoolState> state;
     char name[kMaxPoolName + 8];  ///< of the pool, zero-terminated
     Geometry geometry;            ///< of size class 0
-    std::uint8_t reserved[3824];  ///< zero; descriptors of further size classes go here
+    // Which directory the daemon that made the pool keeps its locks in; zeros: unknown.
+    std::uint64_t runtime_device;
+    std::uint64_t runtime_inode;
+    std::uint8_t reserved[3808];  ///< zero; descriptors of further size classes go here
 };
 
 /// Head and tail of one ring. Each only hints at a position: the cells decide.
@@ -242,7 +239,7 @@ struct SegmentEntry {
     std::uint32_t first_magazine;
     std::uint32_t magazine_count;
     std::uint64_t added_at;  ///< seconds since the epoch
-    std::uint64_t reserved;
+    std::uint64_t object;    ///< random part of its object's name; 0: the name has none
 
     [[nodiscard]] constexpr std::uint32_t end_index() const noexcept {
         return first_index + slot_count;
@@ -262,18 +259,26 @@ struct SegmentHeader {
 /// Who a client is. Written by the daemon; a client changes only its own `state`, to LEAVING.
 struct ClientRecord {
     std::atomic<ClientState> state;
-    std::uint32_t pid;  ///< as the kernel told the daemon, in the daemon's pid namespace
+    std::uint32_t pid;  ///< as the kernel told the daemon, in `pid_namespace`
     std::uint32_t uid;
     std::uint32_t gid;
-    std::uint64_t start_time;   ///< field 22 of /proc/PID/stat, clock ticks after boot; 0 unknown
-    std::uint64_t attached_at;  ///< seconds since the epoch
-    char command[16];           ///< as in /proc/PID/comm, zero-padded
-    std::uint8_t reserved[16];
+    /// Tells the process from a later one of the same pid: the inode of its pidfd where
+    /// `time_namespace` is 0, else field 22 of /proc/PID/stat (clock ticks after boot) as read in
+    /// that namespace. 0: unknown.
+    std::uint64_t process;
+    std::uint32_t attached_at;  ///< seconds since the epoch
+    /// Grows when an attachment under this id ends. A client whose own number differs was ended.
+    std::atomic<std::uint32_t> epoch;
+    char command[16];              ///< as in /proc/PID/comm, zero-padded
+    std::uint64_t token_hash;      ///< of the attachment's token (hash_of_token()); 0: none
+    std::uint32_t pid_namespace;   ///< inode of the daemon's namespace; 0: unknown
+    std::uint32_t time_namespace;  ///< see `process`
 };
 
 /// Bits of LaneRecord::revoked. Not zero: the next operation takes the slow way in.
 constexpr std::uint32_t kRevoked = 1;  ///< a thief looks at this lane
 constexpr std::uint32_t kFenced = 2;   ///< membarrier is refused here: the owner fences by itself
+constexpr std::uint32_t kShutOut = 4;  ///< the client was ended: never cleared while it may live
 
 /// A lane: the record of one thread's work. Counters only grow, through owner after owner.
 struct LaneRecord {
@@ -281,7 +286,7 @@ struct LaneRecord {
     std::atomic<std::uint32_t> loaded;    ///< MagazineId in use
     std::atomic<std::uint32_t> previous;  ///< MagazineId beside it
     std::atomic<std::uint32_t> busy;      ///< 1 while an operation is under way
-    std::atomic<std::uint32_t> revoked;   ///< kRevoked, kFenced
+    std::atomic<std::uint32_t> revoked;   ///< kRevoked, kFenced, kShutOut
     std::atomic<std::uint32_t> waiting;   ///< threads of it that sleep in get_for
     std::uint32_t reserved0;
     std::atomic<std::uint64_t> gets;
@@ -289,7 +294,9 @@ struct LaneRecord {
     std::atomic<std::uint64_t> exhausted;  ///< gets that found nothing
     std::atomic<std::uint64_t> refused;    ///< puts, adopts and detaches with a wrong handle
     std::atomic<std::uint64_t> steals;     ///< magazines taken from other lanes
-    std::uint8_t reserved1[56];
+    /// Of lane c, by client c as it leaves: its token, which proves that it said so; else 0.
+    std::atomic<std::uint64_t> farewell;
+    std::uint8_t reserved1[48];
 };
 
 /// A slot: who has it, since when, what for. In one cache line, which the holder has anyway.
@@ -364,7 +371,8 @@ static_assert(offsetof(Header, class_count) == 28 && offsetof(Header, fingerprin
 static_assert(offsetof(Header, created_at) == 40 && offsetof(Header, uuid) == 48);
 static_assert(offsetof(Header, generation_0) == 64 && offsetof(Header, state) == 68);
 static_assert(offsetof(Header, name) == 72 && offsetof(Header, geometry) == 144);
-static_assert(offsetof(Header, reserved) == 272);
+static_assert(offsetof(Header, runtime_device) == 272 && offsetof(Header, runtime_inode) == 280);
+static_assert(offsetof(Header, reserved) == 288);
 
 static_assert(kSharedLayout<RingState> && sizeof(RingState) == 128);
 static_assert(offsetof(RingState, head) == 0 && offsetof(RingState, tail) == 64);
@@ -385,7 +393,7 @@ static_assert(kSharedLayout<SegmentEntry> && sizeof(SegmentEntry) == 32);
 static_assert(offsetof(SegmentEntry, first_index) == 0 && offsetof(SegmentEntry, slot_count) == 4);
 static_assert(offsetof(SegmentEntry, first_magazine) == 8);
 static_assert(offsetof(SegmentEntry, magazine_count) == 12);
-static_assert(offsetof(SegmentEntry, added_at) == 16);
+static_assert(offsetof(SegmentEntry, added_at) == 16 && offsetof(SegmentEntry, object) == 24);
 
 static_assert(kSharedLayout<SegmentHeader> && sizeof(SegmentHeader) == kPage);
 static_assert(offsetof(SegmentHeader, magic) == 0 && offsetof(SegmentHeader, number) == 12);
@@ -395,8 +403,11 @@ static_assert(offsetof(SegmentHeader, uuid) == 16 && offsetof(SegmentHeader, ent
 static_assert(kSharedLayout<ClientRecord> && sizeof(ClientRecord) == 64);
 static_assert(offsetof(ClientRecord, state) == 0 && offsetof(ClientRecord, pid) == 4);
 static_assert(offsetof(ClientRecord, uid) == 8 && offsetof(ClientRecord, gid) == 12);
-static_assert(offsetof(ClientRecord, start_time) == 16);
-static_assert(offsetof(ClientRecord, attached_at) == 24 && offsetof(ClientRecord, command) == 32);
+static_assert(offsetof(ClientRecord, process) == 16 && offsetof(ClientRecord, attached_at) == 24);
+static_assert(offsetof(ClientRecord, epoch) == 28 && offsetof(ClientRecord, command) == 32);
+static_assert(offsetof(ClientRecord, token_hash) == 48);
+static_assert(offsetof(ClientRecord, pid_namespace) == 56);
+static_assert(offsetof(ClientRecord, time_namespace) == 60);
 
 static_assert(kSharedLayout<LaneRecord> && sizeof(LaneRecord) == 128);
 static_assert(offsetof(LaneRecord, word) == 0 && offsetof(LaneRecord, loaded) == 8);
@@ -404,7 +415,7 @@ static_assert(offsetof(LaneRecord, previous) == 12 && offsetof(LaneRecord, busy)
 static_assert(offsetof(LaneRecord, revoked) == 20 && offsetof(LaneRecord, waiting) == 24);
 static_assert(offsetof(LaneRecord, gets) == 32 && offsetof(LaneRecord, puts) == 40);
 static_assert(offsetof(LaneRecord, exhausted) == 48 && offsetof(LaneRecord, refused) == 56);
-static_assert(offsetof(LaneRecord, steals) == 64);
+static_assert(offsetof(LaneRecord, steals) == 64 && offsetof(LaneRecord, farewell) == 72);
 
 static_assert(kSharedLayout<SlotRecord> && sizeof(SlotRecord) == 16);
 static_assert(offsetof(SlotRecord, word) == 0 && offsetof(SlotRecord, time) == 8);

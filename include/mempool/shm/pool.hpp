@@ -105,7 +105,7 @@ public:
                 .first_magazine = once(shared.first_magazine),
                 .magazine_count = once(shared.magazine_count),
                 .added_at = once(shared.added_at),
-                .reserved = once(shared.reserved)};
+                .object = once(shared.object)};
     }
     /// One past the last index announced, at most index_capacity whatever stands there.
     [[nodiscard]] std::uint32_t index_limit() const noexcept {

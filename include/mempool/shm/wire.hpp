@@ -21,25 +21,115 @@
 namespace mempool::shm {
 
 constexpr std::uint32_t kWireMagic = 0x4b'4e'49'57;
-constexpr std::uint16_t kWireVersion = 1;
+constexpr std::uint16_t kWireVersion = 2;
 
+/// What a request asks for. Its payload and its reply's stand in `payload` under the same name.
 enum class RequestKind : std::uint16_t {
-    kAttach = 1,   ///< pool → values[0] client id, values[1] pool key, fd of segment 0, writable
-    kResume = 2,   ///< pool, values[0] client id, values[1] pool key, after a restart of the daemon
-                   ///< → as kAttach, no fd. The key tells the pool from another of that name
-    kSegment = 3,  ///< values[0] number, after kAttach or kInspect → fd of that segment
+    kAttach = 1,    ///< pool → payload::Attachment, fd of segment 0, writable
+    kResume = 2,    ///< pool, payload::Attachment, on a new connection → the same, no fd
+    kSegment = 3,   ///< payload::Segment, after kAttach or kResume → fd of that segment
     kWantMore = 4,  ///< one-way, after kAttach: the depot is empty, grow if the pool may
-    kBye = 5,       ///< one-way, after kAttach: this client is done, its record says LEAVING
-    kInspect = 6,   ///< pool → fd of segment 0, read-only
-    kList = 7,      ///< values[0] = k → values[0] pools in all, text = name of pool k
-    kGrow = 8,      ///< admin; pool, values[0] slots → values[0] slots added
-    kReclaim = 9,   ///< admin; pool, values[0] seconds: also free slots detached for longer, ~0:
-                    ///< none → values[0] slots, values[1] clients, values[2] detached slots freed
-    kStatus = 10,   ///< values[0] daemon pid, values[1] start time (epoch s), text = version
-    kRepair = 11,   ///< admin; pool → values[0] things mended, values[1] clients attached,
-                    ///< values[2] = n, text = n std::uint64_t: how many of each shm::Fault. An
-                    ///< older daemon closes the connection
+    kBye = 5,       ///< one-way, payload::Bye, after kAttach: this client is done, and unmapped
+    kInspect = 6,   ///< pool → payload::Inspected; what may be looked at comes by kRead
+    kList = 7,      ///< payload::ListAt → payload::ListSize, text = name of the pool asked for
+    kGrow = 8,      ///< admin; pool, payload::Grow → the same, slots added
+    kReclaim = 9,   ///< admin; pool, payload::Reclaim → payload::Reclaimed
+    kStatus = 10,   ///< → payload::Status, text = version
+    kRepair = 11,  ///< admin; pool → payload::Repaired, text = as many std::uint64_t: how many of
+                   ///< each shm::Fault were mended
+    kRead = 12,    ///< payload::Read, after kInspect → payload::Read, then so many bytes of the
+                   ///< pool's metadata behind the Reply in the same message
+    kEnd = 13,     ///< admin; pool, payload::End → payload::Ended
 };
+
+/// What `values` of a Request or a Reply holds.
+namespace payload {
+
+/// An attachment, and the proof of it. Only daemon and client know the token.
+struct Attachment {
+    std::uint64_t client = 0;  ///< id
+    std::uint64_t key = 0;     ///< of the pool: tells it from another of that name
+    std::uint64_t token = 0;   ///< random, never 0
+    std::uint64_t epoch = 0;   ///< of the client's record
+};
+struct Segment {
+    std::uint64_t number = 0;
+};
+struct Bye {
+    std::uint64_t token = 0;  ///< of the attachment
+};
+struct Inspected {
+    std::uint64_t key = 0;    ///< of the pool
+    std::uint64_t bytes = 0;  ///< of metadata that may be read
+};
+struct ListAt {
+    std::uint64_t position = 0;
+};
+struct ListSize {
+    std::uint64_t pools = 0;
+};
+struct Grow {
+    std::uint64_t slots = 0;
+};
+struct Reclaim {
+    std::uint64_t detached_age = 0;  ///< seconds: also free slots detached for longer; ~0: none
+};
+struct Reclaimed {
+    std::uint64_t slots = 0;
+    std::uint64_t clients = 0;
+    std::uint64_t detached = 0;  ///< slots
+};
+struct Status {
+    std::uint64_t pid = 0;
+    std::uint64_t started_at = 0;  ///< seconds since the epoch
+};
+struct Repaired {
+    std::uint64_t total = 0;
+    std::uint64_t clients = 0;  ///< attached
+    std::uint64_t kinds = 0;    ///< counts in the reply's text
+};
+struct Read {
+    std::uint64_t offset = 0;
+    std::uint64_t bytes = 0;  ///< at most kMaxReadBytes
+};
+/// Ends a client that may live; see End::how.
+struct End {
+    std::uint64_t client = 0;
+    std::uint64_t epoch = 0;  ///< as its record says: so that nobody else is meant
+    std::uint64_t how = 0;    ///< EndHow
+};
+struct Ended {
+    std::uint64_t slots = 0;      ///< taken back
+    std::uint64_t magazines = 0;  ///< taken back
+    std::uint64_t left = 0;       ///< slots it still holds, until its process has ended
+    std::uint64_t alive = 0;      ///< 1: its process may live still
+};
+
+template <typename Payload, typename Message>
+[[nodiscard]] Payload of(const Message& message) noexcept {
+    static_assert(std::is_trivially_copyable_v<Payload> &&
+                  sizeof(Payload) <= sizeof(message.values));
+    Payload payload;
+    std::memcpy(&payload, message.values, sizeof(payload));
+    return payload;
+}
+template <typename Payload, typename Message>
+void put(Message& message, const Payload& payload) noexcept {
+    static_assert(std::is_trivially_copyable_v<Payload> &&
+                  sizeof(Payload) <= sizeof(message.values));
+    std::memcpy(message.values, &payload, sizeof(payload));
+}
+
+}  // namespace payload
+
+/// How far kEnd goes. Each includes what stands before it.
+enum class EndHow : std::uint64_t {
+    kRefuse = 0,  ///< it can do nothing any more, and its idle caches go to others
+    kForce = 1,   ///< what its program has in hand goes to others too, while it may write there
+    kKill = 2,    ///< its process is killed first, by its pidfd: then nothing is in doubt
+};
+
+constexpr std::uint64_t kMaxReadBytes = 65536;
 
 struct Request {
     std::uint32_t magic = kWireMagic;

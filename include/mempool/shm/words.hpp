@@ -51,7 +51,7 @@ enum class SlotState : std::uint8_t {
     kAbsent = 0,    ///< no slot here yet: beyond what the pool has grown to
     kFree = 1,      ///< place names the magazine the slot lies in
     kHeld = 2,      ///< place names the client that holds it
-    kDetached = 3,  ///< between clients; place is 0
+    kDetached = 3,  ///< between clients; place names the one that detached it (0: not known)
 };
 
 /// `generation:32 | place:24 | state:8`: the one truth about a slot.
@@ -64,8 +64,8 @@ struct SlotWord {
     static constexpr SlotWord held(Generation g, ClientId c) noexcept {
         return {detail::pack(raw(g), raw(c), static_cast<std::uint8_t>(SlotState::kHeld))};
     }
-    static constexpr SlotWord detached(Generation g) noexcept {
-        return {detail::pack(raw(g), 0, static_cast<std::uint8_t>(SlotState::kDetached))};
+    static constexpr SlotWord detached(Generation g, ClientId by = ClientId{0}) noexcept {
+        return {detail::pack(raw(g), raw(by), static_cast<std::uint8_t>(SlotState::kDetached))};
     }
     [[nodiscard]] constexpr SlotState state() const noexcept {
         return static_cast<SlotState>(detail::state_of(bits));
@@ -145,6 +145,7 @@ enum class ClientState : std::uint32_t {
     kActive = 1,   ///< attached; its process is supervised
     kLeaving = 2,  ///< the client said it is done: all that it still owns may be taken
     kDead = 3,     ///< its reclaim has begun
+    kEnded = 4,    ///< an operator ended it; its process may live and still map the pool
 };
 
 }  // namespace mempool::shm

@@ -1,0 +1,224 @@
+#include "daemon/control/listener.hpp"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <stdexcept>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "daemon/base/fail.hpp"
+#include "daemon/base/log.hpp"
+
+namespace mempoold {
+
+namespace {
+
+using mempool::shm::UniqueFd;
+
+std::string directory_of(const std::string& path) {
+    const std::string parent = std::filesystem::path(path).parent_path().string();
+    return parent.empty() ? "." : parent;
+}
+
+sockaddr_un address_of(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof(address.sun_path)) {
+        throw std::runtime_error(
+            fmt::format("the socket's path '{}' has {} characters and may have at most {}: choose "
+                        "a shorter one",
+                        path, path.size(), sizeof(address.sun_path) - 1));
+    }
+    std::memcpy(address.sun_path, path.data(), path.size());
+    return address;
+}
+
+UniqueFd new_socket() {
+    UniqueFd fd{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    if (!fd) {
+        fail(errno, "cannot make a socket");
+    }
+    return fd;
+}
+
+// The lock is ours, so no daemon of this directory owns the file: it is stale unless something
+// else answers there.
+void remove_stale(const std::string& path, const sockaddr_un& address) {
+    struct stat status {};
+    if (::lstat(path.c_str(), &status) != 0) {
+        if (errno == ENOENT) {
+            return;
+        }
+        fail(errno, "cannot look at " + path);
+    }
+    if (!S_ISSOCK(status.st_mode)) {
+        throw std::runtime_error(path +
+                                 " exists and is not a socket: move it away, or choose another "
+                                 "path with --socket");
+    }
+    const UniqueFd probe = new_socket();
+    const bool refused =
+        ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 &&
+        (errno == ECONNREFUSED || errno == ENOENT);
+    if (!refused) {
+        throw std::runtime_error("something else answers at " + path +
+                                 ": end it, or choose another path with --socket");
+    }
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+        fail(errno, "cannot remove the stale socket " + path);
+    }
+}
+
+// The descriptor named "control", else the only one there is; empty if none was passed.
+UniqueFd find_inherited(FdStore::Descriptors& passed) {
+    UniqueFd found;
+    for (auto& [name, fd] : passed) {
+        if (!found && (passed.size() == 1 || name == "control")) {
+            found = std::move(fd);
+        } else {
+            log_warning("closing descriptor '{}' that was passed and is not the control socket",
+                        name);
+        }
+    }
+    return found;
+}
+
+std::string bound_path(int fd) {
+    sockaddr_un address{};
+    socklen_t bytes = sizeof(address);
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &bytes) != 0 ||
+        bytes <= offsetof(sockaddr_un, sun_path) || address.sun_path[0] == '\0') {
+        return {};
+    }
+    return {address.sun_path, ::strnlen(address.sun_path, sizeof(address.sun_path))};
+}
+
+}  // namespace
+
+std::string default_socket_place() {
+    const auto from_environment = [](const char* name) -> std::string_view {
+        const char* value = std::getenv(name);
+        return value == nullptr ? std::string_view() : std::string_view(value);
+    };
+    // systemd lists several directories with ':' between them; the first is ours.
+    if (const auto given = from_environment("RUNTIME_DIRECTORY"); !given.empty()) {
+        return std::string(given.substr(0, given.find(':'))) + "/mempoold.sock";
+    }
+    if (::geteuid() == 0) {
+        return "/run/mempoold/mempoold.sock";
+    }
+    if (const auto given = from_environment("XDG_RUNTIME_DIR"); !given.empty()) {
+        return std::string(given) + "/mempoold/mempoold.sock";
+    }
+    throw std::runtime_error(
+        "no place for the control socket: XDG_RUNTIME_DIR is not set; give one with --socket PATH");
+}
+
+Listener::Listener(std::string path, FdStore::Descriptors passed) : path_(std::move(path)) {
+    if (UniqueFd fd = find_inherited(passed)) {
+        take_inherited(std::move(fd));
+        return;
+    }
+    if (path_.empty()) {
+        path_ = default_socket_place();
+        const mode_t mode = ::geteuid() == 0 ? 0755 : 0700;
+        const std::string directory = directory_of(path_);
+        if (::mkdir(directory.c_str(), mode) != 0 && errno != EEXIST) {
+            fail(errno, "cannot make the socket's directory " + directory);
+        }
+    }
+    bind_own();
+}
+
+void Listener::take_inherited(UniqueFd passed) {
+    socket_ = std::move(passed);
+    const int fd = socket_.get();
+    if (::sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, nullptr, 0) <= 0) {
+        throw std::runtime_error(
+            "the descriptor that was passed is not a listening AF_UNIX "
+            "SOCK_SEQPACKET socket: use ListenSequentialPacket=");
+    }
+    ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+    const std::string bound = bound_path(fd);
+    if (!path_.empty() && path_ != bound) {
+        log_warning("serving the socket that was passed, {}, not {}", bound, path_);
+    }
+    path_ = bound;
+    if (path_.empty()) {
+        return;  // no file, so no directory to lock
+    }
+    try {
+        lock_directory();
+    } catch (const std::system_error& e) {
+        log_warning("going on without a lock beside the socket that was passed: {}", e.what());
+    }
+}
+
+void Listener::lock_directory() {
+    const std::string file = directory_of(path_) + "/mempoold.lock";
+    lock_.reset(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!lock_) {
+        fail(errno, errno == ENOENT ? "cannot make " + file +
+                                          " (make the directory, or choose another path "
+                                          "with --socket)"
+                                    : "cannot make " + file);
+    }
+    if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+        std::array<char, 16> pid{};
+        const ssize_t got = ::pread(lock_.get(), pid.data(), pid.size() - 1, 0);
+        throw std::runtime_error(fmt::format(
+            "another mempoold (pid {}) serves {}: end it, or choose another directory with "
+            "--socket",
+            got > 0 ? std::string_view(pid.data(), std::strcspn(pid.data(), "\n")) : "unknown",
+            directory_of(path_)));
+    }
+    const std::string pid = std::to_string(::getpid()) + "\n";
+    if (::ftruncate(lock_.get(), 0) != 0 ||
+        ::pwrite(lock_.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+        fail(errno, "cannot write " + file);
+    }
+}
+
+void Listener::bind_own() {
+    const sockaddr_un address = address_of(path_);
+    lock_directory();
+    remove_stale(path_, address);
+    socket_ = new_socket();
+    if (::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+        fail(errno, "cannot bind " + path_);
+    }
+    own_ = true;
+    // Anybody may connect: who it is, the kernel tells, and each pool has its own list.
+    struct stat status {};
+    if (::chmod(path_.c_str(), 0666) != 0 || ::lstat(path_.c_str(), &status) != 0) {
+        fail(errno, "cannot open " + path_ + " to all");
+    }
+    device_ = status.st_dev;
+    inode_ = status.st_ino;
+    if (::listen(socket_.get(), SOMAXCONN) != 0) {
+        fail(errno, "cannot listen at " + path_);
+    }
+}
+
+Listener::~Listener() {
+    struct stat status {};
+    if (own_ && ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ &&
+        status.st_ino == inode_) {
+        ::unlink(path_.c_str());
+    }
+}
+
+}  // namespace mempoold

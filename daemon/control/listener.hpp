@@ -1,0 +1,48 @@
+// The control socket's place: whose it is, how it is made, and that one daemon alone has it.
+//
+// Used by Daemon at start and stop. The socket is systemd's, if it passes one, else our own file;
+// in either case mempoold.lock beside it is held by flock(2).
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "daemon/storage/fd_store.hpp"
+#include "mempool/shm/unique_fd.hpp"
+
+namespace mempoold {
+
+class Listener {
+public:
+    /// Takes its socket from what systemd `passed` (the one named "control", or the only one), else
+    /// binds `path`, or the default place if that is empty: there the directory is made. Throws
+    /// std::runtime_error that says what to do.
+    Listener(std::string path, FdStore::Descriptors passed);
+    Listener(const Listener&) = delete;
+    Listener& operator=(const Listener&) = delete;
+    /// Removes the socket's file if it was made here and still is ours.
+    ~Listener();
+
+    /// Non-blocking, listening, SOCK_SEQPACKET.
+    [[nodiscard]] int socket() const noexcept { return socket_.get(); }
+    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+private:
+    void take_inherited(mempool::shm::UniqueFd passed);
+    void bind_own();
+    void lock_directory();
+
+    mempool::shm::UniqueFd socket_;
+    mempool::shm::UniqueFd lock_;
+    std::string path_;
+    bool own_ = false;
+    dev_t device_ = 0;
+    ino_t inode_ = 0;
+};
+
+/// Where the socket is made when nothing says where: $RUNTIME_DIRECTORY, for root /run/mempoold,
+/// else $XDG_RUNTIME_DIR/mempoold. Throws std::runtime_error if there is no such place.
+std::string default_socket_place();
+
+}  // namespace mempoold

@@ -1,0 +1,185 @@
+#include "daemon/control/session.hpp"
+
+#include <boost/system/error_code.hpp>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <utility>
+
+namespace mempoold {
+
+namespace {
+
+namespace shm = mempool::shm;
+using boost::asio::posix::stream_descriptor;
+
+/// How long a new connection may say nothing.
+constexpr std::chrono::seconds kSilence{5};
+/// Requests in a row before other connections have their turn.
+constexpr int kRequestsPerTurn = 16;
+
+}  // namespace
+
+Session::Session(boost::asio::io_context& io, Service& service, UniqueFd socket, Peer peer,
+                 std::function<void(const std::shared_ptr<Session>&)> on_closed)
+    : service_(service),
+      socket_(io, socket.release()),
+      silence_(io),
+      on_closed_(std::move(on_closed)) {
+    conversation_.socket = socket_.native_handle();
+    conversation_.peer = std::move(peer);
+    conversation_.accepted_ticks = ticks_since_boot();
+}
+
+void Session::start() {
+    silence_.expires_after(kSilence);
+    silence_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+        if (!error && !self->spoke_) {
+            self->close_for("it said nothing for 5 seconds");
+        }
+    });
+    await_request();
+}
+
+void Session::await_request() {
+    socket_.async_wait(stream_descriptor::wait_read,
+                       [self = shared_from_this()](const boost::system::error_code& error) {
+                           if (!error && !self->closed_) {
+                               self->receive_some();
+                           }
+                       });
+}
+
+void Session::receive_some() {
+    for (int k = 0; k < kRequestsPerTurn && !closed_; ++k) {
+        try {
+            if (!receive_one()) {
+                break;
+            }
+        } catch (const std::exception& e) {
+            close_for(fmt::format("its request could not be carried out: {}", e.what()));
+        }
+    }
+    if (!closed_) {
+        await_request();
+    }
+}
+
+// False if there is nothing more to receive now.
+bool Session::receive_one() {
+    shm::Request request;
+    std::memset(static_cast<void*>(&request), 0, sizeof(request));
+    UniqueFd unwanted;  // a descriptor that came along is closed here
+    const int error = shm::receive_message(conversation_.socket, request, unwanted, MSG_DONTWAIT);
+    if (error == EAGAIN) {
+        return false;
+    }
+    spoke_ = true;
+    silence_.cancel();
+    if (error == ENOTCONN || error == ECONNRESET) {
+        close();
+        return false;
+    }
+    if (request.magic == shm::kWireMagic && request.version != shm::kWireVersion &&
+        (error == 0 || error == EPROTO) && request.version != 0) {
+        Answer mismatch;
+        mismatch.reply = version_mismatch(request.version);
+        if (send(mismatch)) {
+            close_for(fmt::format("it speaks wire version {}", request.version));
+        }
+        return false;
+    }
+    if (error != 0) {
+        close_for(error == EPROTO ? "it sent what is no request"
+                                  : std::generic_category().message(error));
+        return false;
+    }
+    return answer(request);
+}
+
+bool Session::answer(const shm::Request& request) {
+    const bool was_attached = conversation_.client != nullptr;
+    const Answer answer = handle_request(service_, conversation_, request);
+    switch (answer.action) {
+        case Answer::Action::kNothing:
+            return true;
+        case Answer::Action::kRefuse:
+            close_for("it sent " + answer.fault);
+            return false;
+        case Answer::Action::kGoodbye:
+            said_goodbye_ = true;
+            close();
+            return false;
+        case Answer::Action::kReply:
+            break;
+    }
+    if (!was_attached && conversation_.client) {
+        attach_unanswered_ = request.kind == shm::RequestKind::kAttach;
+        conversation_.client->on_end = [weak = weak_from_this()] {
+            if (const auto self = weak.lock()) {
+                self->close();
+            }
+        };
+    }
+    const bool sent = send(answer);
+    attach_unanswered_ = attach_unanswered_ && !sent;
+    return sent;
+}
+
+bool Session::send(const Answer& answer) {
+    const int error =
+        shm::send_message(conversation_.socket, answer.reply, answer.passed_fd, MSG_DONTWAIT);
+    if (error == 0) {
+        return true;
+    }
+    if (error == EPIPE || error == ECONNRESET) {
+        close();
+    } else {
+        close_for(error == EAGAIN
+                      ? "it does not read its replies"
+                      : "a reply could not be sent: " + std::generic_category().message(error));
+    }
+    return false;
+}
+
+void Session::close_for(const std::string& fault) {
+    std::uint64_t suppressed = 0;
+    if (!closed_ && service_.complaints.allow(LogRate::Clock::now(), suppressed)) {
+        log_warning(
+            "closing the connection of pid {} (uid {}): {}{}", conversation_.peer.pid,
+            conversation_.peer.uid, fault,
+            suppressed == 0 ? "" : fmt::format(" ({} such lines were left out)", suppressed));
+    }
+    close();
+}
+
+void Session::close() {
+    if (std::exchange(closed_, true)) {
+        return;
+    }
+    const auto self = shared_from_this();
+    boost::system::error_code ignored;
+    silence_.cancel();
+    end_client();  // first: a peer that sees the end of its connection finds its id free
+    socket_.close(ignored);
+    on_closed_(self);
+}
+
+void Session::end_client() {
+    const auto client = std::exchange(conversation_.client, nullptr);
+    conversation_.pool = nullptr;
+    if (!client || client->ended) {
+        return;
+    }
+    client->on_end = nullptr;
+    if (attach_unanswered_) {
+        service_.supervisor.end(client, Ending::kNotServed);
+    } else if (said_goodbye_ || client->pool->clients().says_leaving(client->id)) {
+        service_.supervisor.end(client, Ending::kLeft);
+    } else {
+        service_.supervisor.connection_lost(client);
+    }
+}
+
+}  // namespace mempoold

@@ -1,0 +1,54 @@
+// One connection on the control socket: receives, has requests carried out, sends replies.
+//
+// Made by Server for each connection; lives until it is closed from either side. Blocks for nobody:
+// a peer that doesn't read its replies is closed.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "daemon/control/requests.hpp"
+
+namespace mempoold {
+
+class Session : public std::enable_shared_from_this<Session> {
+public:
+    /// `on_closed` is called once, when the session has ended by itself.
+    Session(boost::asio::io_context& io, Service& service, UniqueFd socket, Peer peer,
+            std::function<void(const std::shared_ptr<Session>&)> on_closed);
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+    ~Session() = default;
+
+    void start();
+    [[nodiscard]] const Peer& peer() const noexcept { return conversation_.peer; }
+    /// Closes the connection, whatever its client then is: gone, or alive without one.
+    void close();
+
+private:
+    void await_request();
+    void receive_some();
+    bool receive_one();
+    bool answer(const mempool::shm::Request& request);
+    bool send(const Answer& answer);
+    /// Closes with a reason that is logged, unless there are too many.
+    void close_for(const std::string& fault);
+    void end_client();
+
+    Service& service_;
+    boost::asio::posix::stream_descriptor socket_;
+    boost::asio::steady_timer silence_;
+    Conversation conversation_;
+    std::function<void(const std::shared_ptr<Session>&)> on_closed_;
+    bool spoke_ = false;
+    bool said_goodbye_ = false;
+    bool attach_unanswered_ = false;
+    bool closed_ = false;
+};
+
+}  // namespace mempoold

@@ -1,0 +1,129 @@
+#include "daemon/storage/fd_store.hpp"
+
+#include <systemd/sd-daemon.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <optional>
+#include <utility>
+
+#include "daemon/base/fail.hpp"
+#include "daemon/base/log.hpp"
+#include "mempool/shm/names.hpp"
+
+namespace mempoold {
+
+namespace {
+
+namespace shm = mempool::shm;
+using shm::UniqueFd;
+
+constexpr std::string_view kPrefix = "mempool.";
+
+std::string stored_name(std::string_view pool, std::uint32_t number) {
+    return shm::object_name(pool, number).substr(1);
+}
+
+// Pool and number of a segment's name; nullopt if it is none.
+std::optional<std::pair<std::string, std::uint32_t>> parse_name(std::string_view name) {
+    if (!name.starts_with(kPrefix)) {
+        return std::nullopt;
+    }
+    const std::string_view rest = name.substr(kPrefix.size());
+    const std::size_t dot = std::min(rest.find('.'), rest.size());
+    const std::string pool(rest.substr(0, dot));
+    std::uint32_t number = 0;
+    if (dot < rest.size()) {
+        std::from_chars(rest.data() + dot + 1, rest.data() + rest.size(), number);
+    }
+    if (!shm::check_pool_name(pool).empty() || stored_name(pool, number) != name) {
+        return std::nullopt;
+    }
+    return std::pair(pool, number);
+}
+
+}  // namespace
+
+bool has_service_manager() {
+    const char* socket = std::getenv("NOTIFY_SOCKET");
+    return socket != nullptr && *socket != '\0';
+}
+
+FdStore::Descriptors take_passed_descriptors() {
+    char** names = nullptr;
+    const int count = ::sd_listen_fds_with_names(1, &names);
+    FdStore::Descriptors passed;
+    for (int k = 0; k < count; ++k) {
+        passed.emplace_back(names[k], UniqueFd{SD_LISTEN_FDS_START + k});
+        std::free(names[k]);  // NOLINT(cppcoreguidelines-no-malloc): libsystemd's allocation
+    }
+    std::free(static_cast<void*>(names));  // NOLINT(cppcoreguidelines-no-malloc)
+    return passed;
+}
+
+FdStore::FdStore(Descriptors& passed) {
+    for (auto& [name, fd] : passed) {
+        if (auto segment = parse_name(name)) {
+            inherited_[*segment] = std::move(fd);
+        }
+    }
+    std::erase_if(passed, [](const auto& item) { return !item.second; });
+}
+
+std::map<std::uint32_t, UniqueFd> FdStore::take(std::string_view pool) {
+    std::map<std::uint32_t, UniqueFd> taken;
+    for (auto& [key, fd] : inherited_) {
+        if (key.first == pool) {
+            taken[key.second] = std::move(fd);
+        }
+    }
+    std::erase_if(inherited_, [&](const auto& item) { return item.first.first == pool; });
+    return taken;
+}
+
+std::vector<std::string> FdStore::left() const {
+    std::vector<std::string> pools;
+    for (const auto& [key, fd] : inherited_) {
+        if (pools.empty() || pools.back() != key.first) {
+            pools.push_back(key.first);
+        }
+    }
+    return pools;
+}
+
+void FdStore::drop(std::string_view pool) {
+    for (const auto& [number, fd] : take(pool)) {
+        forget(pool, number);
+    }
+}
+
+// Not static, though the one store there is needs no data for it.
+// NOLINTBEGIN(readability-convert-member-functions-to-static)
+void FdStore::keep(std::string_view pool, std::uint32_t number, int fd) {
+    if (!has_service_manager()) {
+        return;
+    }
+    // FDPOLL=0: a memfd never hangs up, and systemd need not watch it.
+    const std::string message = "FDSTORE=1\nFDPOLL=0\nFDNAME=" + stored_name(pool, number);
+    const auto fds = static_cast<unsigned>(1);
+    if (const int result = ::sd_pid_notify_with_fds(0, 0, message.c_str(), &fd, fds); result < 0) {
+        fail(-result, "cannot give " + stored_name(pool, number) +
+                          " to the service manager to keep it over a restart");
+    }
+}
+
+void FdStore::forget(std::string_view pool, std::uint32_t number) noexcept {
+    try {
+        if (has_service_manager()) {
+            ::sd_notify(0, ("FDSTOREREMOVE=1\nFDNAME=" + stored_name(pool, number)).c_str());
+        }
+    } catch (const std::exception& e) {
+        log_warning("cannot tell the service manager to let go of a segment: {}", e.what());
+    }
+}
+
+// NOLINTEND(readability-convert-member-functions-to-static)
+
+}  // namespace mempoold

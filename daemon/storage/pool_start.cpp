@@ -1,0 +1,78 @@
+#include "daemon/storage/pool_start.hpp"
+
+#include <fmt/core.h>
+
+#include <string>
+
+#include "daemon/base/log.hpp"
+#include "mempool/shm/names.hpp"
+
+namespace mempoold {
+
+namespace {
+
+namespace shm = mempool::shm;
+
+void warn_of_differences(const PoolConfig& config, const Storage& storage) {
+    const shm::Shape& found = storage.geometry().shape;
+    const shm::Shape wanted = config.shape();
+    std::string differences;
+    const auto compare = [&](const char* key, std::uint64_t there, std::uint64_t asked) {
+        if (there != asked) {
+            differences += fmt::format("{}{} is {}, not {}", differences.empty() ? "" : ", ", key,
+                                       there, asked);
+        }
+    };
+    compare("slot_size", found.slot_size, wanted.slot_size);
+    compare("slots at creation", storage.segments().front().entry.slot_count, config.slots);
+    compare("max_slots", found.max_slots, wanted.max_slots);
+    compare("max_clients", found.client_count - 1, config.max_clients);
+    if (!differences.empty()) {
+        log_warning(
+            "pool '{}' exists and stays as it is: {}. To replace it, stop mempoold and all of its "
+            "clients{}, and start again",
+            config.name, differences,
+            config.backing == PoolConfig::Backing::kMemfd
+                ? ""
+                : fmt::format(", remove /dev/shm{0} and what begins with /dev/shm{0}.",
+                              shm::object_name(config.name, 0)));
+    }
+}
+
+}  // namespace
+
+std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t now,
+                                       FdStore* store) {
+    const auto backing = make_backing(config, store);
+    const std::string first = backing->describe(0);
+    try {
+        if (auto storage = Storage::reattach(config, backing)) {
+            log_info("pool '{}': took over {} slots in {} segments", config.name, storage->slots(),
+                     storage->segments().size());
+            warn_of_differences(config, *storage);
+            storage->clear_leftovers();
+            return storage;
+        }
+    } catch (const Unfinished& e) {
+        log_info("pool '{}': {} is made anew: {}", config.name, first, e.what());
+        backing->remove(0);
+    } catch (const Unusable& e) {
+        const std::string done = backing->set_aside(0, now);
+        log_error(
+            "pool '{}': {} cannot be served: {}. It was {}; a new, empty pool takes its place",
+            config.name, first, e.what(), done);
+    }
+    auto storage = Storage::create(config, now, backing);
+    storage->clear_leftovers();
+    log_info("pool '{}': made {} slots of {} bytes, up to {}", config.name, storage->slots(),
+             config.slot_size, config.max_slots);
+    if (config.backing == PoolConfig::Backing::kMemfd && !has_service_manager()) {
+        log_info(
+            "pool '{}' is made of memfds, and no service manager keeps them: it is served until "
+            "this mempoold ends; clients that are attached then go on among themselves",
+            config.name);
+    }
+    return storage;
+}
+
+}  // namespace mempoold

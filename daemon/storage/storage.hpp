@@ -1,0 +1,137 @@
+// The shared memory of one pool: its segments, their descriptors, and the daemon's mapping of the
+// metadata. Slots are never mapped here. Where segments come from is the Backing's business.
+//
+// Made by start_storage(), owned by ServedPool. What decides anything (geometry, segment table,
+// identity) is a private copy: checked once, when the pool was made or found.
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "daemon/config/pool_config.hpp"
+#include "daemon/storage/backing.hpp"
+#include "daemon/storage/fault_guard.hpp"
+#include "daemon/storage/shm_object.hpp"
+#include "mempool/shm/layout.hpp"
+#include "mempool/shm/pool.hpp"
+#include "mempool/shm/segment_map.hpp"
+
+namespace mempoold {
+
+/// An object that can't be served as it is: what() says why. It is to be set aside.
+class Unusable : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// An object of ours whose creation was cut off before anybody could use it: it may be removed.
+class Unfinished : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+struct StoredSegment {
+    mempool::shm::SegmentEntry entry{};
+    UniqueFd writable;   ///< for clients
+    UniqueFd read_only;  ///< for inspectors: an open file description of its own
+};
+
+class Storage {
+public:
+    /// Makes the pool's first segment. Throws std::system_error, whose text says how much was
+    /// needed where memory is short; nothing is left behind then.
+    static std::unique_ptr<Storage> create(const PoolConfig& config, std::uint64_t now,
+                                           std::shared_ptr<Backing> backing = nullptr);
+
+    /// Takes over the segments that `backing` has; nullptr if it has none. Throws Unusable,
+    /// Unfinished, or std::system_error (EBUSY: another daemon serves it). In both, no backing
+    /// means one of the pool's own that no former daemon left anything for.
+    static std::unique_ptr<Storage> reattach(const PoolConfig& config,
+                                             std::shared_ptr<Backing> backing = nullptr);
+
+    Storage(const Storage&) = delete;
+    Storage& operator=(const Storage&) = delete;
+    ~Storage() = default;
+
+    /// Makes one more segment, of `slots` slots, and announces it. Throws std::system_error; what
+    /// was made of it is then gone again.
+    void add_segment(std::uint32_t slots, std::uint64_t now);
+
+    /// Overwrites slot `i` with zeros, by its file: no access that could fault. 0 or errno.
+    int erase(mempool::shm::SlotIndex i) const noexcept;
+
+    /// Lets another Storage take over what stands under the pool's name.
+    void give_up() noexcept { lock_.reset(); }
+
+    /// Removes all segments; who maps them keeps them.
+    void remove_objects() const;
+
+    /// Removes what a growth that was cut off left behind; sets aside what is not of this pool.
+    void clear_leftovers() const;
+
+    [[nodiscard]] const std::string& name() const noexcept { return name_; }
+    [[nodiscard]] const mempool::shm::Pool& view() const noexcept { return view_; }
+    [[nodiscard]] const mempool::shm::Geometry& geometry() const noexcept {
+        return view_.geometry();
+    }
+    [[nodiscard]] const std::vector<StoredSegment>& segments() const noexcept { return segments_; }
+    [[nodiscard]] std::uint32_t slots() const noexcept;
+    /// Tells this pool from another that has or had its name; never 0.
+    [[nodiscard]] std::uint64_t key() const noexcept;
+    /// Writes header and segment table anew where they differ from what this daemon made or
+    /// checked. What others see is then what it works by.
+    struct Restored {
+        bool header = false;
+        std::uint32_t entries = 0;  ///< of the segment table, their number included
+    };
+    Restored restore() noexcept;
+
+    /// Looks whether all files are still as long as they must be; faulted() tells. What this daemon
+    /// never touches, the slots, is seen to be missing only so.
+    void check_sizes() noexcept;
+
+    /// Which file segment 0 is.
+    [[nodiscard]] dev_t device() const noexcept { return device_; }
+    [[nodiscard]] ino_t inode() const noexcept { return inode_; }
+    /// Whether the file turned out to be shorter than it was: nothing in the view is to be
+    /// believed.
+    [[nodiscard]] bool faulted() const noexcept { return truncated_ || guard_->faulted(); }
+
+private:
+    Storage(const PoolConfig& config, std::shared_ptr<Backing> backing);
+
+    void open_first(UniqueFd lock);
+    void map(const mempool::shm::Geometry& geometry);
+    void keep_header() noexcept;
+    void set_permissions(int fd, std::uint32_t number) const;
+    void require_space(std::uint64_t bytes) const;
+    [[noreturn]] void no_space(int error, std::uint64_t needed) const;
+    void read_segments();
+    StoredSegment open_segment(std::uint32_t number, const mempool::shm::SegmentEntry& entry) const;
+    [[nodiscard]] bool is_trusted_owner(uid_t uid) const noexcept;
+
+    std::string name_;
+    std::shared_ptr<Backing> backing_;
+    std::optional<uid_t> owner_;
+    std::optional<gid_t> group_;
+    mode_t mode_;
+    UniqueFd lock_;  // holds the flock of segment 0's file; shared with nobody
+    std::vector<StoredSegment> segments_;
+    dev_t device_ = 0;
+    ino_t inode_ = 0;
+    std::array<std::uint8_t, 16> uuid_{};
+    std::array<std::byte, sizeof(mempool::shm::Header)> header_{};  // as it must stand there
+    bool truncated_ = false;
+    std::optional<mempool::shm::SegmentMap> map_;
+    std::optional<FaultGuard> guard_;  // ends before the mapping
+    mempool::shm::Pool view_;
+};
+
+}  // namespace mempoold

@@ -1,0 +1,201 @@
+#include <fmt/core.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <ctime>
+#include <iterator>
+#include <system_error>
+#include <utility>
+
+#include "daemon/base/fail.hpp"
+#include "daemon/base/log.hpp"
+#include "daemon/storage/storage.hpp"
+#include "mempool/shm/create.hpp"
+
+namespace mempoold {
+
+namespace {
+
+namespace shm = mempool::shm;
+
+/// Removes a segment again unless what it is for came about.
+class RemoveUnlessKept {
+public:
+    RemoveUnlessKept(Backing& backing, std::uint32_t number) : backing_(backing), number_(number) {}
+    RemoveUnlessKept(const RemoveUnlessKept&) = delete;
+    RemoveUnlessKept& operator=(const RemoveUnlessKept&) = delete;
+    ~RemoveUnlessKept() {
+        if (!kept_) {
+            backing_.remove(number_);
+        }
+    }
+    void keep() noexcept { kept_ = true; }
+
+private:
+    Backing& backing_;
+    std::uint32_t number_;
+    bool kept_ = false;
+};
+
+void fill_random(void* to, std::size_t bytes) {
+    if (::getrandom(to, bytes, 0) != static_cast<ssize_t>(bytes)) {
+        fail(errno, "getrandom");
+    }
+}
+
+std::uint64_t bytes_of(const shm::Geometry& g, const shm::SegmentEntry& entry) {
+    std::uint64_t bytes = 0;
+    for (const FileRange& range : shm::storage_of(g, entry)) {
+        bytes += range.bytes;
+    }
+    return bytes;
+}
+
+}  // namespace
+
+/// Refuses at once what cannot succeed: an allocation in vain takes its time.
+void Storage::require_space(std::uint64_t bytes) const {
+    const Space space = backing_->space();
+    if (space.size != 0 && bytes > space.free) {
+        no_space(ENOSPC, bytes);
+    }
+}
+
+void Storage::no_space(int error, std::uint64_t needed) const {
+    fail(error, fmt::format("pool '{}' needs {} bytes more {}", name_, needed,
+                            backing_->explain_shortage()));
+}
+
+void Storage::set_permissions(int fd, std::uint32_t number) const {
+    const uid_t owner = owner_.value_or(static_cast<uid_t>(-1));
+    const gid_t group = group_.value_or(static_cast<gid_t>(-1));
+    if ((owner_ || group_) && ::fchown(fd, owner, group) != 0) {
+        fail(errno, fmt::format("cannot give {} to its owner and group: mempoold needs "
+                                "CAP_CHOWN for that, or leave `owner` and `group` away",
+                                backing_->describe(number)));
+    }
+    if (::fchmod(fd, mode_) != 0) {
+        fail(errno, "cannot set the mode of " + backing_->describe(number));
+    }
+}
+
+std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t now,
+                                         std::shared_ptr<Backing> backing) {
+    const auto geometry = shm::make_geometry(config.shape());
+    if (!geometry) {
+        fail(EINVAL, fmt::format("pool '{}' is larger than a pool can be", config.name));
+    }
+    const shm::SegmentEntry entry = shm::next_segment(*geometry, 0, config.slots, nullptr, now);
+    const std::uint64_t file_bytes = shm::segment_file_bytes(*geometry, 0, config.slots);
+    const std::uint64_t slot_bytes = file_bytes - geometry->slots_offset;
+    const std::uint64_t needed = geometry->records_offset + bytes_of(*geometry, entry) + slot_bytes;
+    std::unique_ptr<Storage> storage(new Storage(config, std::move(backing)));
+    storage->require_space(needed);
+    UniqueFd lock = storage->backing_->create(0);
+    storage->backing_->lock(lock.get());
+    RemoveUnlessKept removal(*storage->backing_, 0);
+    storage->open_first(std::move(lock));
+    const int fd = storage->lock_.get();
+    const auto ranges = shm::storage_of(*geometry, entry);
+    std::vector<FileRange> wanted{{geometry->slots_offset, slot_bytes},
+                                  {0, geometry->records_offset}};
+    wanted.insert(wanted.end(), ranges.begin(), ranges.end());
+    for (const FileRange& range : wanted) {
+        if (const int error = allocate(fd, range); error != 0) {
+            storage->no_space(error, needed);
+        }
+    }
+    storage->set_permissions(fd, 0);
+    storage->map(*geometry);
+    storage->segments_.front().entry = entry;
+
+    shm::Identity identity;
+    identity.name = config.name;
+    identity.now = now;
+    fill_random(&identity.first_generation, sizeof(identity.first_generation));
+    fill_random(identity.uuid.data(), identity.uuid.size());
+    identity.uuid[6] = static_cast<std::uint8_t>((identity.uuid[6] & 0x0fU) | 0x40U);
+    identity.uuid[8] = static_cast<std::uint8_t>((identity.uuid[8] & 0x3fU) | 0x80U);
+    storage->uuid_ = identity.uuid;
+    shm::write_header(storage->view_, identity);
+    shm::announce_segment(storage->view_, 0, entry);
+    shm::mark_ready(storage->view_);
+    storage->keep_header();
+    storage->backing_->keep(0, fd);
+    removal.keep();
+    return storage;
+}
+
+void Storage::add_segment(std::uint32_t slots, std::uint64_t now) {
+    const auto number = static_cast<std::uint32_t>(segments_.size());
+    const shm::SegmentEntry& last = segments_.back().entry;
+    StoredSegment segment;
+    segment.entry = shm::next_segment(geometry(), number, slots, &last, now);
+    const std::string fault = shm::check_segment_entry(geometry(), number, segment.entry, &last);
+    if (!fault.empty()) {
+        fail(EINVAL, fault);
+    }
+    clear_leftovers();
+    const std::uint64_t file_bytes = shm::segment_file_bytes(geometry(), number, slots);
+    const std::uint64_t needed = file_bytes + bytes_of(geometry(), segment.entry);
+    require_space(needed);
+    segment.writable = backing_->create(number);
+    RemoveUnlessKept removal(*backing_, number);
+    segment.read_only = backing_->open(number, false);
+    int error = allocate(segment.writable.get(), {0, file_bytes});
+    const auto ranges = shm::storage_of(geometry(), segment.entry);
+    for (const FileRange& range : ranges) {
+        error = error != 0 ? error : allocate(lock_.get(), range);
+    }
+    if (error != 0) {
+        for (const FileRange& range : ranges) {
+            deallocate(lock_.get(), range);
+        }
+        no_space(error, needed);
+    }
+    set_permissions(segment.writable.get(), number);
+    shm::SegmentHeader header{};
+    header.magic = shm::kSegmentMagic;
+    header.layout_version = shm::kLayoutVersion;
+    header.number = number;
+    std::copy(uuid_.begin(), uuid_.end(), std::begin(header.uuid));
+    header.entry = segment.entry;
+    if (::pwrite(segment.writable.get(), &header, sizeof(header), 0) != sizeof(header)) {
+        fail(EIO, "cannot write the header of " + backing_->describe(number));
+    }
+    backing_->keep(number, segment.writable.get());
+    segments_.push_back(std::move(segment));
+    shm::announce_segment(view_, number, segments_.back().entry);
+    removal.keep();
+}
+
+void Storage::clear_leftovers() const {
+    for (const std::uint32_t number : backing_->list()) {
+        if (number < segments_.size()) {
+            continue;
+        }
+        bool ours = false;
+        try {
+            const UniqueFd fd = backing_->open(number, false);
+            shm::SegmentHeader header{};
+            const bool whole = fd && read_at(fd.get(), &header, sizeof(header), 0) == 0;
+            ours = fd && is_trusted_owner(status_of(fd.get()).st_uid) &&
+                   (!whole || is_zero(header) ||
+                    std::equal(uuid_.begin(), uuid_.end(), std::begin(header.uuid)));
+        } catch (const std::system_error&) {
+            ours = false;  // what can't be opened is not this daemon's
+        }
+        const std::string what = backing_->describe(number);
+        if (ours) {
+            backing_->remove(number);
+            log_info("pool '{}': removed {}, left by a growth that was cut off", name_, what);
+        } else {
+            const std::string done =
+                backing_->set_aside(number, static_cast<std::uint64_t>(std::time(nullptr)));
+            log_warning("pool '{}': {} is not a segment of it; {}", name_, what, done);
+        }
+    }
+}
+
+}  // namespace mempoold

@@ -1,0 +1,346 @@
+#include "daemon/supervision/served_pool.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "daemon/base/fail.hpp"
+#include "daemon/base/log.hpp"
+#include "daemon/supervision/grower.hpp"
+#include "mempool/shm/audit.hpp"
+#include "mempool/shm/census.hpp"
+#include "mempool/shm/depot.hpp"
+
+namespace mempoold {
+
+namespace shm = mempool::shm;
+
+std::uint64_t epoch_now() noexcept {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::seconds>(now).count());
+}
+
+namespace {
+
+std::uint64_t activity_of(const shm::Pool& view) {
+    const shm::Depot depot(view);
+    return depot.full_ring().activity() + depot.empty_ring().activity();
+}
+
+}  // namespace
+
+ServedPool::ServedPool(PoolConfig config, std::unique_ptr<Storage> storage)
+    : config_(std::move(config)), storage_(std::move(storage)), clients_(storage_->view()) {}
+
+void ServedPool::publish_options() const noexcept {
+    view().live().options.store(config_.erase_on_put ? shm::kEraseOnPut : 0,
+                                std::memory_order_relaxed);
+    view().live().quota.store(config_.quota, std::memory_order_relaxed);
+}
+
+void ServedPool::begin_service() {
+    shm::Live& live = view().live();
+    live.now.store(static_cast<std::uint32_t>(epoch_now()), std::memory_order_relaxed);
+    publish_options();
+    const shm::Reclaimed taken = sweep();
+    for (std::uint32_t id = 1; id < clients_.size(); ++id) {
+        if (!clients_.is_attached(shm::ClientId{id})) {
+            view()
+                .client(shm::ClientId{id})
+                .state.store(shm::ClientState::kFree, std::memory_order_release);
+        }
+    }
+    if (taken.slots != 0 || taken.magazines != 0 || taken.lanes != 0) {
+        log_info(
+            "pool '{}': took back {} slots, {} magazines and {} lanes of clients that are gone",
+            name(), taken.slots, taken.magazines, taken.lanes);
+    }
+    const shm::AuditResult audit = shm::audit(view());
+    if (!audit.findings.empty()) {
+        log_warning(
+            "pool '{}': the audit of {} slots found {} faults; see mempoolctl audit {}, and "
+            "its --repair",
+            name(), audit.slots, audit.findings.size(), name());
+    }
+    live.daemon_starts.fetch_add(1, std::memory_order_relaxed);
+    live.daemon_pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
+}
+
+void ServedPool::end_service() const noexcept {
+    view().live().daemon_pid.store(0, std::memory_order_release);
+}
+
+std::optional<shm::ClientId> ServedPool::attach(const ClientIdentity& client) {
+    return clients_.add(client, epoch_now());
+}
+
+// Calls `work(erase)` with what erases a slot, or nullptr.
+template <typename Work>
+auto ServedPool::with_erase(Work work) {
+    return config_.erase_on_put ? work([this](shm::SlotIndex i) { storage_->erase(i); })
+                                : work(nullptr);
+}
+
+bool ServedPool::is_gone(shm::ClientId c) const noexcept {
+    return c == shm::kDaemonClient || !clients_.is_attached(c);
+}
+
+shm::Reclaimed ServedPool::sweep() {
+    restore();
+    const auto gone = [this](shm::ClientId c) { return is_gone(c); };
+    return with_erase([&](auto erase) { return shm::reclaim(view(), gone, erase); });
+}
+
+shm::Reclaimed ServedPool::detach(shm::ClientId id, bool died) {
+    restore();
+    clients_.mark_dead(id);
+    const auto gone = [this, id](shm::ClientId c) { return c == id || is_gone(c); };
+    const shm::Reclaimed taken =
+        with_erase([&](auto erase) { return shm::reclaim(view(), gone, erase); });
+    clients_.remove(id);
+    if (died) {
+        view().live().deaths.fetch_add(1, std::memory_order_relaxed);
+    }
+    return taken;
+}
+
+std::uint64_t ServedPool::free_detached(std::uint64_t seconds) {
+    const std::uint64_t now = epoch_now();
+    view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
+    const auto not_after = static_cast<std::uint32_t>(now > seconds ? now - seconds : 0);
+    return with_erase([&](auto erase) { return shm::reclaim_detached(view(), not_after, erase); });
+}
+
+// Whoever wrote there wrote over what the clients need to find the pool's slots: not a matter for
+// an operator, since the daemon knows for certain what belongs there.
+shm::Repaired ServedPool::restore() {
+    const Storage::Restored restored = storage_->restore();
+    shm::Repaired done;
+    done[shm::Fault::kHeader] = restored.header ? 1 : 0;
+    done[shm::Fault::kSegmentTable] = restored.entries;
+    const bool wrong = done.total() != 0;
+    if (wrong && !restored_) {
+        log_warning("pool '{}': somebody wrote over its {}; restored. See mempoolctl audit {}",
+                    name(), restored.header ? "header" : "segment table", name());
+    }
+    restored_ = wrong;
+    return done;
+}
+
+shm::Repaired ServedPool::repair() {
+    publish_options();
+    shm::Repaired done = restore();
+    done[shm::Fault::kClientRecord] += clients_.restore();
+    const auto gone = [this](shm::ClientId c) { return is_gone(c); };
+    const bool alone = clients_.count() == 0;
+    const shm::Repaired rest =
+        with_erase([&](auto erase) { return shm::repair(view(), gone, alone, erase); });
+    for (std::size_t k = 0; k < done.mended.size(); ++k) {
+        done.mended.at(k) += rest.mended.at(k);
+    }
+    const std::uint32_t excess = excess_of_waiters();
+    if (excess != 0) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{2});
+        done[shm::Fault::kWaiters] += subtract_waiters(excess) ? 1U : 0U;
+    }
+    growth_pending_ = true;
+    return done;
+}
+
+void ServedPool::add_segment(std::uint32_t slots) {
+    storage_->add_segment(slots, epoch_now());
+    view().live().grown.fetch_add(1, std::memory_order_relaxed);
+    log_info("pool '{}': grew by {} slots to {} of at most {}", name(), slots, storage_->slots(),
+             view().geometry().shape.max_slots);
+}
+
+std::uint32_t ServedPool::grow(std::uint64_t slots) {
+    const std::uint32_t room = view().geometry().shape.max_slots - storage_->slots();
+    if (slots == 0) {
+        fail(EINVAL, "0 slots are nothing to add");
+    }
+    if (room == 0) {
+        fail(ENOSPC, "pool '" + name() + "' is at max_slots");
+    }
+    if (storage_->segments().size() >= shm::kMaxSegments) {
+        fail(ENOSPC, "pool '" + name() + "' has its most segments");
+    }
+    const auto added = static_cast<std::uint32_t>(std::min<std::uint64_t>(slots, room));
+    try {
+        add_segment(added);
+    } catch (const std::system_error&) {
+        view().live().grow_failures.fetch_add(1, std::memory_order_relaxed);
+        throw;
+    }
+    return added;
+}
+
+void ServedPool::consider_growth(Clock::time_point now) {
+    shm::Live& live = view().live();
+    if (live.grow_wanted.load(std::memory_order_relaxed) != 0 &&
+        live.grow_wanted.exchange(0, std::memory_order_acq_rel) != 0) {
+        growth_wanted_ = true;
+    }
+    if (storage_->slots() >= view().geometry().shape.max_slots) {
+        growth_wanted_ = false;
+        return;
+    }
+    const std::uint64_t activity = activity_of(view());
+    if (growth_wanted_ || activity != seen_activity_) {
+        growth_pending_ = true;
+    }
+    seen_activity_ = activity;
+    if (!growth_pending_ || now < growth_retry_) {
+        return;
+    }
+    growth_pending_ = false;
+    GrowthFigures figures;
+    figures.slots = storage_->slots();
+    figures.max_slots = view().geometry().shape.max_slots;
+    figures.segments = static_cast<std::uint32_t>(storage_->segments().size());
+    figures.free = shm::count_depot(view());
+    figures.watermark = config_.low_watermark.of(figures.slots);
+    figures.wanted = std::exchange(growth_wanted_, false);
+    figures.grow_slots = config_.grow_slots;
+    figures.grow_factor = config_.grow_factor.value_or(2);
+    const std::uint32_t slots = decide_growth(figures);
+    if (slots == 0 || storage_->faulted()) {
+        return;
+    }
+    try {
+        add_segment(slots);
+        growth_failures_ = 0;
+        growth_pending_ = true;  // what was added may not be enough
+    } catch (const std::exception& e) {
+        growth_failed(slots, e.what(), now);
+    }
+}
+
+void ServedPool::growth_failed(std::uint32_t slots, const char* why, Clock::time_point now) {
+    view().live().grow_failures.fetch_add(1, std::memory_order_relaxed);
+    const std::chrono::milliseconds pause{growth_backoff_ms(++growth_failures_)};
+    growth_retry_ = now + pause;
+    growth_pending_ = true;
+    log_warning(
+        "pool '{}' has {} slots and cannot grow by {}: {}. Nothing is lost; next try in {} s",
+        name(), storage_->slots(), slots, why, pause.count() / 1000);
+}
+
+namespace {
+constexpr std::chrono::seconds kLongestTick{5};
+}  // namespace
+
+void ServedPool::tick_second() {
+    const std::uint64_t now = epoch_now();
+    view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
+    storage_->check_sizes();
+    publish_options();
+    restore();
+    mend_rings();
+    shm::rehint(view());
+    correct_waiters();
+    watch_quota();
+    // Slots are stamped with the time of the last tick. While there was none, or the clock was
+    // set, stamps say nothing about age: let them all grow old anew.
+    const Clock::time_point ticked = Clock::now();
+    const bool regular = last_tick_ && ticked - *last_tick_ < kLongestTick &&
+                         now - last_tick_time_ <= std::uint64_t{kLongestTick.count()};
+    last_tick_ = ticked;
+    last_tick_time_ = now;
+    if (!regular) {
+        next_detached_scan_ = now + config_.detached_ttl_s;
+    }
+    if (config_.detached_ttl_s != 0 && now >= next_detached_scan_) {
+        next_detached_scan_ = now + std::clamp<std::uint64_t>(config_.detached_ttl_s / 4, 1, 60);
+        if (const std::uint64_t freed = free_detached(config_.detached_ttl_s); freed != 0) {
+            log_info("pool '{}': freed {} slots that were detached for {} s or longer", name(),
+                     freed, config_.detached_ttl_s);
+        }
+    }
+}
+
+// The count is a hint: a waiter that died is still in it. What stays wrong for a second by the same
+// figure is no waiter on its way in or out.
+void ServedPool::correct_waiters() noexcept {
+    if (waiters_off_ != 0 && subtract_waiters(waiters_off_)) {
+        waiters_off_ = 0;
+    } else {
+        waiters_off_ = excess_of_waiters();
+    }
+}
+
+std::uint32_t ServedPool::excess_of_waiters() const noexcept {
+    const shm::Pool& pool = view();
+    std::uint32_t waiting = 0;
+    for (std::uint32_t l = 1; l < pool.geometry().lane_count; ++l) {
+        const shm::LaneRecord& lane = pool.lane(shm::LaneId{l});
+        const shm::LaneWord word{lane.word.load(std::memory_order_relaxed)};
+        if (word.state() == shm::LaneState::kOwned) {
+            waiting += lane.waiting.load(std::memory_order_relaxed);
+        }
+    }
+    return pool.live().waiters.load(std::memory_order_relaxed) - waiting;
+}
+
+// Only if it still is too high by that.
+bool ServedPool::subtract_waiters(std::uint32_t excess) noexcept {
+    std::uint32_t stored = view().live().waiters.load(std::memory_order_relaxed);
+    return excess_of_waiters() == excess && view().live().waiters.compare_exchange_strong(
+                                                stored, stored - excess, std::memory_order_relaxed);
+}
+
+// A ring that was damaged blocks all that its magazines hold, and needs nobody's consent to be made
+// anew: it holds hints only.
+void ServedPool::mend_rings() {
+    const shm::Pool& pool = view();
+    const bool damaged = !shm::rings_fit(pool);
+    if (damaged && rings_damaged_) {
+        const std::uint32_t hints = shm::mend_rings(pool);
+        log_warning("pool '{}': its rings were damaged; made anew, with {} hints", name(), hints);
+    }
+    rings_damaged_ = damaged && !rings_damaged_;
+}
+
+// Counting takes a pass over the slot words, so only where there is a quota.
+void ServedPool::watch_quota() {
+    if (config_.quota == 0) {
+        return;
+    }
+    const shm::Census census = shm::take_census(view());
+    for (const std::uint32_t id : quota_watch_.look(census.held_by, config_.quota, Clock::now())) {
+        if (clients_.is_attached(shm::ClientId{id})) {
+            const ClientIdentity& client = clients_.identity(shm::ClientId{id});
+            log_warning(
+                "pool '{}': client {} (pid {}, uid {}, {}) holds {} slots, more than the quota of "
+                "{}",
+                name(), id, client.pid, client.uid, client.command, census.held_by[id],
+                config_.quota);
+        }
+    }
+}
+
+void ServedPool::reconfigure(const PoolConfig& config) {
+    PoolConfig next = config;
+    if (config_.slot_size != next.slot_size || config_.slots != next.slots ||
+        config_.max_slots != next.max_slots || config_.max_clients != next.max_clients ||
+        config_.cache_bytes != next.cache_bytes || config_.backing != next.backing ||
+        config_.owner != next.owner || config_.group != next.group || config_.mode != next.mode) {
+        log_warning(
+            "pool '{}': slot_size, slots, max_slots, cache_bytes, max_clients, backing, owner, "
+            "group "
+            "and mode cannot change while it exists; the other keys of {} apply",
+            name(), next.source);
+    }
+    config_ = std::move(next);
+    publish_options();
+    growth_pending_ = true;
+    growth_retry_ = {};
+}
+
+}  // namespace mempoold
