@@ -93,6 +93,7 @@ void Daemon::start_pools() {
         throw std::runtime_error("not one pool can be served; the reasons stand above");
     }
     drop_what_nobody_serves();
+    store_.drop_clients();
 }
 
 // Nobody could come to such a pool any more, and its memory would stay taken.

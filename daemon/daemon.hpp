@@ -49,7 +49,7 @@ private:
     Config config_;
     boost::asio::io_context io_{1};
     FdStore store_;  // outlives the pools
-    Service service_{io_};
+    Service service_{io_, store_};
     std::optional<Listener> listener_;
     std::optional<Server> server_;
     boost::asio::signal_set signals_{io_};

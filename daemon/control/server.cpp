@@ -41,7 +41,7 @@ std::size_t affordable_sessions() noexcept {
 // Says why and closes. What the peer has sent already is read, so that it sees the reply rather
 // than a reset connection.
 void turn_away(int connection, const std::string& why) {
-    shm::send_message(connection, refusal_reply(EUSERS, why), -1, MSG_DONTWAIT);
+    shm::send_message(connection, denial(EUSERS, why), -1, MSG_DONTWAIT);
     std::array<char, sizeof(shm::Request)> unread{};
     for (int k = 0; k < 4 && ::recv(connection, unread.data(), unread.size(), MSG_DONTWAIT) > 0;
          ++k) {

@@ -33,6 +33,16 @@ Session::Session(boost::asio::io_context& io, Service& service, UniqueFd socket,
 }
 
 void Session::start() {
+    conversation_.hang_up = [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) {
+            self->close();
+        }
+    };
+    conversation_.answer_late = [weak = weak_from_this()](const Answer& answer) {
+        if (const auto self = weak.lock()) {
+            self->answer_late(answer);
+        }
+    };
     silence_.expires_after(kSilence);
     silence_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
         if (!error && !self->spoke_) {
@@ -61,7 +71,7 @@ void Session::receive_some() {
             close_for(fmt::format("its request could not be carried out: {}", e.what()));
         }
     }
-    if (!closed_) {
+    if (!closed_ && !owes_answer_) {
         await_request();
     }
 }
@@ -95,36 +105,37 @@ bool Session::receive_one() {
                                   : std::generic_category().message(error));
         return false;
     }
-    return answer(request);
+    return act_on(handle_request(service_, conversation_, request));
 }
 
-bool Session::answer(const shm::Request& request) {
-    const bool was_attached = conversation_.client != nullptr;
-    const Answer answer = handle_request(service_, conversation_, request);
+bool Session::act_on(const Answer& answer) {
     switch (answer.action) {
         case Answer::Action::kNothing:
-            return true;
-        case Answer::Action::kRefuse:
-            close_for("it sent " + answer.fault);
+            return !closed_;
+        case Answer::Action::kLater:
+            owes_answer_ = true;
             return false;
-        case Answer::Action::kGoodbye:
-            said_goodbye_ = true;
-            close();
+        case Answer::Action::kHangUp:
+            close_for("it sent " + answer.fault);
             return false;
         case Answer::Action::kReply:
             break;
     }
-    if (!was_attached && conversation_.client) {
-        attach_unanswered_ = request.kind == shm::RequestKind::kAttach;
-        conversation_.client->on_end = [weak = weak_from_this()] {
-            if (const auto self = weak.lock()) {
-                self->close();
-            }
-        };
-    }
     const bool sent = send(answer);
-    attach_unanswered_ = attach_unanswered_ && !sent;
+    if (sent && conversation_.client) {
+        conversation_.client->reply_sent();
+    }
     return sent;
+}
+
+void Session::answer_late(const Answer& answer) {
+    if (closed_ || !owes_answer_) {
+        return;
+    }
+    owes_answer_ = false;
+    if (act_on(answer)) {
+        await_request();
+    }
 }
 
 bool Session::send(const Answer& answer) {
@@ -161,25 +172,13 @@ void Session::close() {
     const auto self = shared_from_this();
     boost::system::error_code ignored;
     silence_.cancel();
-    end_client();  // first: a peer that sees the end of its connection finds its id free
+    // First: a peer that sees the end of its connection finds its id free.
+    if (const auto client = std::exchange(conversation_.client, nullptr)) {
+        client->connection_ended();
+    }
+    conversation_.pool = nullptr;
     socket_.close(ignored);
     on_closed_(self);
-}
-
-void Session::end_client() {
-    const auto client = std::exchange(conversation_.client, nullptr);
-    conversation_.pool = nullptr;
-    if (!client || client->ended) {
-        return;
-    }
-    client->on_end = nullptr;
-    if (attach_unanswered_) {
-        service_.supervisor.end(client, Ending::kNotServed);
-    } else if (said_goodbye_ || client->pool->clients().says_leaving(client->id)) {
-        service_.supervisor.end(client, Ending::kLeft);
-    } else {
-        service_.supervisor.connection_lost(client);
-    }
 }
 
 }  // namespace mempoold

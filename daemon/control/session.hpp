@@ -34,11 +34,13 @@ private:
     void await_request();
     void receive_some();
     bool receive_one();
-    bool answer(const mempool::shm::Request& request);
+    /// Sends a reply, or does what else the answer wants; false if nothing more is to be received
+    /// now.
+    bool act_on(const Answer& answer);
+    void answer_late(const Answer& answer);
     bool send(const Answer& answer);
     /// Closes with a reason that is logged, unless there are too many.
     void close_for(const std::string& fault);
-    void end_client();
 
     Service& service_;
     boost::asio::posix::stream_descriptor socket_;
@@ -46,8 +48,7 @@ private:
     Conversation conversation_;
     std::function<void(const std::shared_ptr<Session>&)> on_closed_;
     bool spoke_ = false;
-    bool said_goodbye_ = false;
-    bool attach_unanswered_ = false;
+    bool owes_answer_ = false;  // receives nothing more until it has sent that
     bool closed_ = false;
 };
 

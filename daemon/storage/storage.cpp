@@ -71,6 +71,12 @@ std::uint64_t Storage::key() const noexcept {
     return key | 1U;
 }
 
+std::uint32_t Storage::incompat() const noexcept {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, &header_.at(offsetof(shm::Header, incompat)), sizeof(bits));
+    return bits;
+}
+
 // Opens segment 0 twice more: for clients, who may do as they like with their description, and for
 // inspectors, who may only read.
 void Storage::open_first(UniqueFd lock) {

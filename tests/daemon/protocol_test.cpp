@@ -157,7 +157,7 @@ TEST_F(ProtocolTest, WithAllIdsInUseAttachSaysSo) {
     ASSERT_TRUE(reply);
     EXPECT_EQ(reply->error, EUSERS);
     EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("raise max_clients"));
-    EXPECT_EQ(c->connection().send(make_request(RequestKind::kBye)), 0);
+    EXPECT_EQ(c->connection().send(make_goodbye(*c)), 0);
     EXPECT_TRUE(c->connection().is_closed());
     reply = one_more.ask(make_request(RequestKind::kAttach, pool_));
     ASSERT_TRUE(reply);
@@ -171,8 +171,8 @@ TEST_F(ProtocolTest, AnotherVersionIsToldBoth) {
     const auto reply = client.ask(request);
     ASSERT_TRUE(reply);
     EXPECT_EQ(reply->error, EPROTO);
-    EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("wire version 7"));
-    EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("speaks 1"));
+    EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("wire version 8"));
+    EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("speaks 2"));
     EXPECT_TRUE(client.is_closed());
     expect_service();
 }
@@ -230,7 +230,7 @@ TEST_F(ProtocolTest, ASecondAttachClosesTheConnectionAndNothingElse) {
     const PoolClient witness(socket(), pool_);
     PoolClient client(socket(), pool_);
     ASSERT_EQ(client.connection().send(make_request(RequestKind::kAttach, pool_)), 0);
-    expect_refused(client.connection(), "a second attach");
+    expect_refused(client.connection(), "an attach on a connection that has a pool");
     EXPECT_EQ(witness.view().client(shm::ClientId{1}).state.load(), shm::ClientState::kActive);
     EXPECT_EQ(witness.view().client(shm::ClientId{2}).state.load(), shm::ClientState::kActive)
         << "its process lives and maps the pool";

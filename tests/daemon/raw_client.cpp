@@ -33,8 +33,14 @@ bool wait_readable(int fd) {
 }  // namespace
 
 shm::Request make_resume(const std::string& pool, const PoolClient& client) {
-    shm::Request request = make_request(RequestKind::kResume, pool, client.id());
-    request.values[1] = client.key();
+    shm::Request request = make_request(RequestKind::kResume, pool);
+    shm::payload::put(request, client.attachment());
+    return request;
+}
+
+shm::Request make_goodbye(const PoolClient& client) {
+    shm::Request request = make_request(RequestKind::kBye);
+    shm::payload::put(request, shm::payload::Bye{.token = client.attachment().token});
     return request;
 }
 
@@ -113,8 +119,8 @@ PoolClient::PoolClient(const std::string& socket_path, const std::string& pool)
         throw std::runtime_error("attach: " +
                                  (reply ? std::string(shm::text_of(reply->text)) : "closed"));
     }
-    id_ = shm::ClientId{static_cast<std::uint32_t>(reply->values[0])};
-    key_ = reply->values[1];
+    attachment_ = shm::payload::of<shm::payload::Attachment>(*reply);
+    id_ = shm::ClientId{static_cast<std::uint32_t>(attachment_.client)};
     shm::Header header{};
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0 ||

@@ -297,7 +297,7 @@ private:
              ++c) {
             const ClientState state =
                 pool_.client(ClientId{c}).state.load(std::memory_order_acquire);
-            if (state > ClientState::kDead) {
+            if (state > ClientState::kUnseen) {
                 findings_.push_back({Fault::kClientRecord, c, static_cast<std::uint64_t>(state)});
             }
         }
