@@ -57,7 +57,7 @@ TEST_F(LimitsTest, OneMoreClientOfAUserIsRefusedByTheLimitsName) {
     ASSERT_TRUE(reply);
     EXPECT_EQ(reply->error, EUSERS);
     EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("raise max_clients_per_user"));
-    EXPECT_EQ(second->connection().send(make_request(RequestKind::kBye)), 0);
+    EXPECT_EQ(second->connection().send(make_goodbye(*second)), 0);
     EXPECT_TRUE(second->connection().is_closed());
     reply = third.ask(make_request(RequestKind::kAttach, pool_));
     ASSERT_TRUE(reply);

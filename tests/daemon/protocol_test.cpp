@@ -90,9 +90,6 @@ TEST_F(ProtocolTest, TheInspectorsDescriptorOnlyReads) {
     const auto reply = client.ask(make_request(RequestKind::kInspect, pool_), &fd);
     ASSERT_TRUE(reply && fd);
     EXPECT_EQ(::fcntl(fd.get(), F_GETFL) & O_ACCMODE, O_RDONLY);
-    shm::UniqueFd again;
-    ASSERT_TRUE(client.ask(make_request(RequestKind::kSegment, "", 0), &again) && again);
-    EXPECT_EQ(::fcntl(again.get(), F_GETFL) & O_ACCMODE, O_RDONLY);
 }
 
 TEST_F(ProtocolTest, SegmentsAreGivenByNumber) {

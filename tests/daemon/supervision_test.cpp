@@ -191,7 +191,9 @@ TEST_F(SupervisionTest, NonsenseInTheClientTableDoesNotStopTheDaemon) {
         record.state.store(static_cast<shm::ClientState>(id % 7));
     }
     daemon_.restart();
-    EXPECT_EQ(witness_->view().client(shm::ClientId{100}).state.load(), shm::ClientState::kFree);
+    EXPECT_EQ(witness_->view().client(shm::ClientId{100}).state.load(), shm::ClientState::kUnseen)
+        << "what makes no sense counts as alive";
+    EXPECT_EQ(witness_->view().client(shm::ClientId{98}).state.load(), shm::ClientState::kFree);
     const PoolClient another(daemon_.socket_path(), pool_);
     EXPECT_NE(another.id(), 1U);
 }
@@ -342,6 +344,7 @@ TEST_F(SupervisionTest, AClientThatCannotBeSeenIsSeenAgainOnceItResumes) {
     witness_->get(5);
     daemon_.kill9();
     witness_->view().client(shm::ClientId{1}).pid_namespace += 1;
+    witness_->view().client(shm::ClientId{1}).pid = 0x3fff'fff0;
     daemon_.restart();
     const auto& state = witness_->view().client(shm::ClientId{1}).state;
     EXPECT_EQ(state.load(), shm::ClientState::kUnseen);
