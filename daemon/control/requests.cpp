@@ -84,7 +84,12 @@ Answer attach(Service& service, Conversation& c, const Request& request) {
     if (!may_attach(c.peer, pool->config().access)) {
         return not_allowed(c, *pool);
     }
+    errno = 0;
     UniqueFd pidfd = peer_pidfd(c.socket, c.peer, c.accepted_ticks);
+    if (pidfd.get() >= service.budget.for_clients ||
+        (!pidfd && (errno == EMFILE || errno == ENFILE))) {
+        return failure(EMFILE, service.budget.explain());
+    }
     if (!pidfd || c.peer.pid <= 0) {
         return failure(ESRCH,
                        "mempoold cannot see the process that connected: it has ended, or lives "
@@ -321,6 +326,13 @@ Answer handle_request(Service& service, Conversation& conversation, const Reques
     Answer answer = dispatch(service, conversation, request);
     answer.reply.kind = request.kind;
     return answer;
+}
+
+std::string DescriptorBudget::explain() const {
+    return fmt::format(
+        "mempoold has no descriptor left for one client more: it may open {}, of which its pools "
+        "take {}. End some clients, or raise LimitNOFILE (ulimit -n) of mempoold",
+        most, pools);
 }
 
 shm::Reply refusal_reply(int error, const std::string& text) {
