@@ -1,7 +1,5 @@
 #include "daemon/daemon.hpp"
 
-#include <sys/resource.h>
-
 #include <boost/system/error_code.hpp>
 #include <chrono>
 #include <csignal>
@@ -21,14 +19,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kGrowthTick{100};
 constexpr std::chrono::seconds kSecond{1};
-
-void raise_descriptor_limit() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        ::setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
 
 // Calls `tick` each time `timer` expires, `period` apart. Work that takes longer skips a beat.
 template <typename Period, typename Tick>
@@ -56,8 +46,6 @@ void Daemon::apply_limits() {
 }
 
 void Daemon::run() {
-    ::signal(SIGPIPE, SIG_IGN);
-    raise_descriptor_limit();
     install_fault_handler();
     // From here on: a SIGTERM while pools are being made ends the daemon in order, once they are.
     for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {

@@ -141,6 +141,20 @@ void refuse_duplicates(const std::vector<PoolConfig>& pools) {
     }
 }
 
+/// `path` as it is from everywhere. The kernel resolves it, so ".." keeps its meaning.
+std::string absolute_path(const CommandLine& line, const std::string& path) {
+    if (path.empty() || fs::path(path).is_absolute()) {
+        return path;
+    }
+    if (line.directory.empty()) {
+        throw ConfigError(fmt::format(
+            "'{}' is a relative path, and the directory in which mempoold was started is gone: "
+            "give a path that begins with /",
+            path));
+    }
+    return (line.directory / path).string();
+}
+
 void set_from_command_line(Config& config, const char* key,
                            const std::optional<std::string>& value) {
     if (value) {
@@ -154,7 +168,7 @@ Config load_config(const CommandLine& line, const fs::path& default_file) {
     Config config;
     std::error_code ignored;
     if (line.config) {
-        config.file = *line.config;
+        config.file = absolute_path(line, *line.config);
     } else if (line.pools.empty() && fs::exists(default_file, ignored)) {
         config.file = default_file.string();
     }
@@ -165,6 +179,7 @@ Config load_config(const CommandLine& line, const fs::path& default_file) {
         }
     }
     set_from_command_line(config, "socket", line.socket);
+    config.socket = absolute_path(line, config.socket);
     set_from_command_line(config, "admin_group", line.admin_group);
     set_from_command_line(config, "log_level", line.log_level);
     set_from_command_line(config, "remove_on_exit", line.remove_on_exit);

@@ -43,7 +43,12 @@ Answer attach(Service& service, Conversation& c, const Request& request) {
     if (!may_attach(c.peer, pool->config().access)) {
         return deny_pool(c, *pool);
     }
+    errno = 0;
     UniqueFd pidfd = peer_pidfd(c.socket, c.peer, c.accepted_ticks);
+    if (pidfd.get() >= service.budget.for_clients ||
+        (!pidfd && (errno == EMFILE || errno == ENFILE))) {
+        return deny(EMFILE, service.budget.explain());
+    }
     if (!pidfd) {
         return deny(ESRCH,
                     "mempoold cannot see the process that connected: it has ended, or lives in a "

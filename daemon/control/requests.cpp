@@ -94,6 +94,13 @@ Answer handle_request(Service& service, Conversation& conversation, const Reques
     return answer;
 }
 
+std::string DescriptorBudget::explain() const {
+    return fmt::format(
+        "mempoold has no descriptor left for one client more: it may open {}, of which its pools "
+        "take {}. End some clients, or raise LimitNOFILE (ulimit -n) of mempoold",
+        most, pools);
+}
+
 Answer deny(int error, const std::string& text) {
     Answer answer;
     answer.reply = denial(error, text);

@@ -21,6 +21,17 @@
 
 namespace mempoold {
 
+/// How many descriptors there may be. The kernel gives out the lowest number that is free, so the
+/// number of a new one tells how many are open.
+struct DescriptorBudget {
+    int most = 0;         ///< RLIMIT_NOFILE
+    int pools = 0;        ///< of these, what the pools have and may come to need
+    int for_clients = 0;  ///< from this number on for the daemon's own work and for operators only
+
+    /// Why there is none for one client more, and what to do.
+    [[nodiscard]] std::string explain() const;
+};
+
 /// What the sessions work on. Owned by Daemon.
 struct Service {
     /// `store` outlives it.
@@ -34,6 +45,7 @@ struct Service {
     std::uint32_t max_connections_per_user = 0;  ///< 0: a quarter of all
     std::uint64_t started_at = 0;                ///< seconds since the epoch
     LogRate complaints;                          ///< about peers
+    DescriptorBudget budget;
 };
 
 /// What to do about a request.

@@ -7,6 +7,8 @@
 #include <exception>
 #include <utility>
 
+#include "daemon/control/stranger.hpp"
+
 namespace mempoold {
 
 namespace {
@@ -80,7 +82,11 @@ void Session::receive_some() {
 bool Session::receive_one() {
     shm::Request request;
     std::memset(static_cast<void*>(&request), 0, sizeof(request));
-    UniqueFd unwanted;  // a descriptor that came along is closed here
+    if (carries_descriptors(conversation_.socket)) {
+        close_for("it sent a descriptor");
+        return false;
+    }
+    UniqueFd unwanted;  // none comes: see stranger.hpp
     const int error = shm::receive_message(conversation_.socket, request, unwanted, MSG_DONTWAIT);
     if (error == EAGAIN) {
         return false;
@@ -139,10 +145,24 @@ void Session::answer_late(const Answer& answer) {
 }
 
 bool Session::send(const Answer& answer) {
+    const bool passes = answer.passed_fd >= 0;
+    if (passes && has_unread_descriptor()) {
+        close_for("it wants a descriptor and has not read its last replies");
+        return false;
+    }
     const int error =
         shm::send_message(conversation_.socket, answer.reply, answer.passed_fd, MSG_DONTWAIT);
     if (error == 0) {
+        passed_descriptor_ = passed_descriptor_ || passes;
         return true;
+    }
+    if (error == ETOOMANYREFS) {
+        const char* why =
+            "too many descriptors that mempoold's user has passed to others are still unread: end "
+            "those that don't read them, or raise LimitNOFILE (ulimit -n) of mempoold";
+        shm::send_message(conversation_.socket, denial(error, why), -1, MSG_DONTWAIT);
+        close_for(why);
+        return false;
     }
     if (error == EPIPE || error == ECONNRESET) {
         close();
@@ -170,15 +190,17 @@ void Session::close() {
         return;
     }
     const auto self = shared_from_this();
-    boost::system::error_code ignored;
     silence_.cancel();
     // First: a peer that sees the end of its connection finds its id free.
     if (const auto client = std::exchange(conversation_.client, nullptr)) {
         client->connection_ended();
     }
     conversation_.pool = nullptr;
-    socket_.close(ignored);
     on_closed_(self);
+}
+
+bool Session::has_unread_descriptor() const noexcept {
+    return passed_descriptor_ && has_unread_replies(conversation_.socket);
 }
 
 }  // namespace mempoold

@@ -63,6 +63,11 @@ void Storage::require_space(std::uint64_t bytes) const {
 }
 
 void Storage::no_space(int error, std::uint64_t needed) const {
+    if (error == EFBIG) {
+        fail(error, fmt::format("pool '{}' needs {} bytes more, and mempoold may not make a file "
+                                "that large: raise its file size limit (ulimit -f, LimitFSIZE=)",
+                                name_, needed));
+    }
     fail(error, fmt::format("pool '{}' needs {} bytes more {}", name_, needed,
                             backing_->explain_shortage()));
 }

@@ -106,7 +106,7 @@ TEST_F(UsersLimitsTest, AFloodOfConnectionsByOneUserLeavesOthersServed) {
         expect(client.get(5) == 5, "slots for another user");
     });
     const PoolClient roots(socket(), pool_);
-    EXPECT_THAT(daemon_.log(), HasSubstr("has its most connections to mempoold (20)"));
+    EXPECT_THAT(daemon_.log(), HasSubstr("is at its limit of 20 connections to mempoold"));
 }
 
 TEST_F(UsersLimitsTest, AUserMayConnectAgainOnceItsConnectionsAreClosed) {
