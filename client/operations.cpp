@@ -199,8 +199,7 @@ bool ClientImpl::still_out(shm::Taken t) const noexcept {
 // cleaned: whoever stops in between can't wipe what a next holder wrote.
 Errc ClientImpl::put_clean(shm::Taken t, std::uint32_t limit, bool erase,
                            shm::PutResult& result) noexcept {
-    shm::Taken mine;
-    const Errc no_lane = with_lane([&](shm::Lane& lane) { result = lane.seize(t, limit, mine); });
+    const Errc no_lane = with_lane([&](shm::Lane& lane) { result = lane.seize(t, limit); });
     if (no_lane != kNone || result != shm::PutResult::kOk) {
         return no_lane;
     }
@@ -208,7 +207,7 @@ Errc ClientImpl::put_clean(shm::Taken t, std::uint32_t limit, bool erase,
     if (erase) {
         std::memset(mapping_.pool().slot(t.index), 0, slot_size);
     }
-    return with_lane([&](shm::Lane& lane) { result = lane.put(mine, limit); });
+    return with_lane([&](shm::Lane& lane) { result = lane.put(t, limit); });
 }
 
 Errc ClientImpl::put_slowly(Handle name, std::uint32_t flags) noexcept {
@@ -362,7 +361,7 @@ std::size_t ClientImpl::put_run(std::span<const Handle> handles, std::size_t& ne
 // Handing over.
 
 Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
-    const shm::Taken t = taken_of(handle);
+    shm::Taken t = taken_of(handle);
     shm::PutResult result{};
     Errc why = kNone;
     std::uint32_t limit = hot.limit.load(std::memory_order_acquire);

@@ -272,7 +272,10 @@ private:
                         findings_.push_back({Fault::kSlotHolder, i, word.bits});
                     }
                     break;
-                case SlotState::kDetached:
+                case SlotState::kDetached:  // whoever detached it may be gone
+                    if (!possible(word.client())) {
+                        findings_.push_back({Fault::kSlotState, i, word.bits});
+                    }
                     break;
                 default:
                     findings_.push_back({Fault::kSlotState, i, word.bits});
