@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "daemon/control/read_requests.hpp"
 #include "mempool/shm/names.hpp"
 
 namespace mempoold {
@@ -157,25 +158,8 @@ Answer resume(Service& service, Conversation& c, const Request& request) {
     return answer;
 }
 
-Answer inspect(const Service& service, Conversation& c, const Request& request) {
-    if (c.pool) {
-        return refusal("an inspect on a connection that has a pool");
-    }
-    Answer answer;
-    const auto pool = find_pool(service, request, answer);
-    if (!pool) {
-        return answer;
-    }
-    if (!may_attach(c.peer, pool->config().access) && !is_admin(c.peer, service.admin_group)) {
-        return not_allowed(c, *pool);
-    }
-    c.pool = pool;
-    answer.passed_fd = pool->storage().segments().front().read_only.get();
-    return answer;
-}
-
 Answer segment(const Conversation& c, const Request& request) {
-    if (!c.pool) {
+    if (!c.client) {
         return refusal("a request for a segment before an attach");
     }
     const auto& segments = c.pool->storage().segments();
@@ -186,7 +170,7 @@ Answer segment(const Conversation& c, const Request& request) {
     }
     Answer answer;
     answer.reply.values[0] = number;
-    answer.passed_fd = (c.client ? segments[number].writable : segments[number].read_only).get();
+    answer.passed_fd = segments[number].writable.get();
     return answer;
 }
 
@@ -295,8 +279,11 @@ Answer dispatch(Service& service, Conversation& c, const Request& request) {
         case RequestKind::kBye:
             return c.client ? one_way(Answer::Action::kGoodbye)
                             : refusal("a goodbye before an attach");
-        case RequestKind::kInspect:
-            return inspect(service, c, request);
+        case RequestKind::kInspect: {
+            Answer answer;
+            const auto pool = find_pool(service, request, answer);
+            return pool ? inspect(service, c, pool) : answer;
+        }
         case RequestKind::kList:
             return list(service, request);
         case RequestKind::kGrow:
@@ -308,6 +295,7 @@ Answer dispatch(Service& service, Conversation& c, const Request& request) {
         case RequestKind::kStatus:
             return status(service);
         case RequestKind::kRead:
+            return read(service, c, request);
         case RequestKind::kEnd:
             break;
     }

@@ -129,7 +129,10 @@ bool Session::answer(const shm::Request& request) {
 
 bool Session::send(const Answer& answer) {
     const int error =
-        shm::send_message(conversation_.socket, answer.reply, answer.passed_fd, MSG_DONTWAIT);
+        answer.data.empty()
+            ? shm::send_message(conversation_.socket, answer.reply, answer.passed_fd, MSG_DONTWAIT)
+            : shm::send_data(conversation_.socket, answer.reply, answer.data.data(),
+                             answer.data.size(), MSG_DONTWAIT);
     if (error == 0) {
         return true;
     }
