@@ -97,8 +97,8 @@ void Daemon::drop_what_nobody_serves() {
 
 bool Daemon::start_pool(const PoolConfig& config) {
     try {
-        auto pool =
-            std::make_shared<ServedPool>(config, start_storage(config, epoch_now(), &store_));
+        auto pool = std::make_shared<ServedPool>(
+            config, start_storage(config, epoch_now(), &store_, &listener_->runtime()));
         service_.supervisor.adopt(pool);
         pool->begin_service();
         service_.pools.emplace(config.name, std::move(pool));
@@ -179,6 +179,9 @@ void Daemon::stop() {
         }
     }
     server_->stop();
+    if (config_.remove_on_exit) {
+        listener_->runtime().remove();
+    }
     listener_.reset();
     io_.stop();
 }

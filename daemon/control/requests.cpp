@@ -20,10 +20,11 @@ using shm::RequestKind;
 /// hung up on; who may not is denied, by the handler or for kAdmin here.
 enum class Needs : std::uint8_t {
     kNothing,
-    kFresh,     ///< no pool yet
-    kPool,      ///< attached or inspecting
-    kAttached,  ///< attached
-    kAdmin,     ///< root, the daemon's user or admin_group
+    kFresh,       ///< no pool yet
+    kLooker,      ///< not attached
+    kInspecting,  ///< a pool to look at
+    kAttached,    ///< attached
+    kAdmin,       ///< root, the daemon's user or admin_group
 };
 
 struct Handler {
@@ -39,13 +40,13 @@ constexpr std::array<Handler, 13> kHandlers{{
     {RequestKind::kSegment, Needs::kAttached, "a request for a segment", segment},
     {RequestKind::kWantMore, Needs::kAttached, "a wish for growth", want_more},
     {RequestKind::kBye, Needs::kAttached, "a goodbye", bye},
-    {RequestKind::kInspect, Needs::kFresh, "an inspect", inspect},
+    {RequestKind::kInspect, Needs::kLooker, "an inspect", inspect},
     {RequestKind::kList, Needs::kNothing, "a list", list},
     {RequestKind::kGrow, Needs::kAdmin, "a grow", grow},
     {RequestKind::kReclaim, Needs::kAdmin, "a reclaim", reclaim},
     {RequestKind::kStatus, Needs::kNothing, "a status", status},
     {RequestKind::kRepair, Needs::kAdmin, "a repair", repair},
-    {RequestKind::kRead, Needs::kPool, "a read", read},
+    {RequestKind::kRead, Needs::kInspecting, "a request for metadata", read},
     {RequestKind::kEnd, Needs::kAdmin, "an end", end_client},
 }};
 
@@ -65,9 +66,14 @@ Answer dispatch(Service& service, Conversation& c, const Request& request) {
                 return hang_up(fmt::format("{} on a connection that has a pool", found->name));
             }
             break;
-        case Needs::kPool:
-            if (!c.pool) {
-                return hang_up(fmt::format("{} before an attach or inspect", found->name));
+        case Needs::kLooker:
+            if (c.client) {
+                return hang_up(fmt::format("{} on a connection that is attached", found->name));
+            }
+            break;
+        case Needs::kInspecting:
+            if (!c.pool || c.client) {
+                return hang_up(fmt::format("{} before an inspect", found->name));
             }
             break;
         case Needs::kAttached:

@@ -4,12 +4,14 @@
 // that comes in is foreign bytes; the worst a peer can do is to lose its connection.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "daemon/base/log.hpp"
 #include "daemon/base/worker.hpp"
@@ -58,7 +60,8 @@ struct Answer {
     };
     Action action = Action::kReply;
     mempool::shm::Reply reply;
-    int passed_fd = -1;  ///< stays the pool's
+    int passed_fd = -1;           ///< stays the pool's
+    std::vector<std::byte> data;  ///< goes after the reply, in the same message
     std::string fault;
 };
 

@@ -151,7 +151,10 @@ bool Session::send(const Answer& answer) {
         return false;
     }
     const int error =
-        shm::send_message(conversation_.socket, answer.reply, answer.passed_fd, MSG_DONTWAIT);
+        answer.data.empty()
+            ? shm::send_message(conversation_.socket, answer.reply, answer.passed_fd, MSG_DONTWAIT)
+            : shm::send_data(conversation_.socket, answer.reply, answer.data.data(),
+                             answer.data.size(), MSG_DONTWAIT);
     if (error == 0) {
         passed_descriptor_ = passed_descriptor_ || passes;
         return true;

@@ -259,6 +259,7 @@ void ServedPool::tick_second() {
     const std::uint64_t now = epoch_now();
     view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
     storage_->check_sizes();
+    storage_->check_names();
     publish_options();
     restore();
     mend_rings();

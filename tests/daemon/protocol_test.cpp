@@ -84,12 +84,50 @@ TEST_F(ProtocolTest, AnAttachedClientCanGetSlots) {
     EXPECT_STRNE(record.command, "");
 }
 
-TEST_F(ProtocolTest, TheInspectorsDescriptorOnlyReads) {
-    RawClient client(socket());
+TEST_F(ProtocolTest, WhoInspectsReadsMetadataAndGetsNoDescriptor) {
+    const PoolClient client(socket(), pool_);
+    RawClient looker(socket());
     shm::UniqueFd fd;
-    const auto reply = client.ask(make_request(RequestKind::kInspect, pool_), &fd);
-    ASSERT_TRUE(reply && fd);
-    EXPECT_EQ(::fcntl(fd.get(), F_GETFL) & O_ACCMODE, O_RDONLY);
+    auto reply = looker.ask(make_request(RequestKind::kInspect, pool_), &fd);
+    ASSERT_TRUE(reply);
+    EXPECT_FALSE(fd);
+    EXPECT_EQ(shm::text_of(reply->text), "") << "no name is missing";
+    const std::uint64_t whole = client.view().geometry().slots_offset;
+    EXPECT_EQ(shm::payload::of<shm::payload::Inspected>(*reply).bytes, whole);
+    const auto read = [&](std::uint64_t offset, std::uint64_t bytes, std::string& data) {
+        shm::Request request = make_request(RequestKind::kRead, "");
+        shm::payload::put(request, shm::payload::Read{offset, bytes});
+        return looker.read(request, data);
+    };
+    std::string data;
+    reply = read(shm::kPage, shm::kPage, data);
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->error, 0);
+    ASSERT_EQ(data.size(), shm::kPage);
+    std::uint32_t segments = 0;
+    std::memcpy(&segments, data.data() + offsetof(shm::Live, segment_count), sizeof(segments));
+    EXPECT_EQ(segments, 1U);
+    // The last bytes of the arrays have no memory yet.
+    reply = read(whole - shm::kPage, shm::kPage, data);
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(data, std::string(shm::kPage, '\0'));
+    for (const auto& [offset, bytes] : {std::pair<std::uint64_t, std::uint64_t>{whole - 8, 16},
+                                        {whole, 8},
+                                        {~7ULL, 8},
+                                        {0, shm::kMaxReadBytes + 8},
+                                        {0, 0},
+                                        {4, 8},
+                                        {0, 12}}) {
+        reply = read(offset, bytes, data);
+        ASSERT_TRUE(reply);
+        EXPECT_EQ(reply->error, EINVAL) << offset << ' ' << bytes;
+        EXPECT_EQ(data, "");
+    }
+}
+
+TEST_F(ProtocolTest, ReadingWithoutAnInspectIsNoRequest) {
+    RawClient looker(socket());
+    EXPECT_FALSE(looker.ask(make_request(RequestKind::kRead, "", 0)));
 }
 
 TEST_F(ProtocolTest, SegmentsAreGivenByNumber) {

@@ -101,6 +101,18 @@ std::optional<shm::Reply> RawClient::ask(const shm::Request& request, shm::Uniqu
     return receive(passed_fd);
 }
 
+std::optional<shm::Reply> RawClient::read(const shm::Request& request, std::string& data) {
+    shm::Reply reply;
+    data.assign(shm::kMaxReadBytes, '\0');
+    std::size_t bytes = 0;
+    if (send(request) != 0 || !wait_readable(socket_.get()) ||
+        shm::receive_data(socket_.get(), reply, data.data(), data.size(), bytes) != 0) {
+        return std::nullopt;
+    }
+    data.resize(bytes);
+    return reply;
+}
+
 bool RawClient::is_closed() {
     std::array<char, 1024> buffer{};
     while (wait_readable(socket_.get())) {

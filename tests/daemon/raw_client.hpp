@@ -45,6 +45,9 @@ public:
     /// send() and receive().
     std::optional<mempool::shm::Reply> ask(const mempool::shm::Request& request,
                                            mempool::shm::UniqueFd* passed_fd = nullptr);
+    /// Asks, and receives what comes after the reply in `data`.
+    std::optional<mempool::shm::Reply> read(const mempool::shm::Request& request,
+                                            std::string& data);
     /// Waits for the daemon to close the connection.
     bool is_closed();
     int fd() const { return socket_.get(); }

@@ -4,6 +4,7 @@
 // holds the process id. Never touches an object of a pool that it was not asked about.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,10 +14,14 @@ namespace mempool_test {
 /// /dev/shm under it is removed when this process exits (not in a forked child, not at a SIGKILL).
 std::string unique_pool(const std::string& stem);
 
-/// Names in /dev/shm of all objects of `pool`: segments and what was set aside.
+/// Names in /dev/shm of all objects of `pool`, segments and what was set aside: each once, so
+/// without the plain name where it is the first segment's second one.
 std::vector<std::string> objects_of(const std::string& pool);
 
-/// Removes all of objects_of(pool).
+/// Name in /dev/shm, with its random part, of segment `number` of `pool`; empty if there is none.
+std::string object_of(const std::string& pool, std::uint32_t number);
+
+/// Removes all that has a name of `pool`.
 void remove_pool(const std::string& pool);
 
 }  // namespace mempool_test
