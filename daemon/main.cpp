@@ -51,7 +51,10 @@ int main(int argc, char** argv) {
     }
     if (line.check_config) {
         std::cout << mempoold::format_config(config);
-        return EXIT_SUCCESS;
+        for (const std::string& fault : config.faults) {
+            mempoold::log_error("{}", fault);
+        }
+        return config.faults.empty() ? EXIT_SUCCESS : kWrongConfig;
     }
     try {
         return serve(std::move(line), std::move(config));

@@ -33,15 +33,11 @@ public:
 
 void set_log_level(LogLevel level);
 
-/// Writes one line. Bytes in it that are no text (they may come from a peer or a file) are shown as
-/// by printable().
+/// Writes one line. Bytes in it that are no text (they may come from a peer or a file) are shown by
+/// printable() of text.hpp.
 void log_line(LogLevel level, std::string_view text);
 /// As log_line() at level info, whatever the level set: for the line that says the daemon is ready.
 void log_always(std::string_view text);
-
-/// `text` with every control character, and every byte that is not UTF-8, as \xNN: else journald
-/// keeps the line as a blob, and a terminal obeys it.
-std::string printable(std::string_view text);
 
 template <typename... Arguments>
 void log_debug(fmt::format_string<Arguments...> format, Arguments&&... arguments) {

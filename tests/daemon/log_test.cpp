@@ -1,6 +1,4 @@
-// The log: bytes that are no text, and a reader that stands still.
-#include "daemon/base/log.hpp"
-
+// What the log does with bytes that are no text, and with a reader that stands still.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -11,29 +9,41 @@
 #include <string>
 
 #include "daemon/base/line_queue.hpp"
+#include "daemon/base/text.hpp"
 #include "mempool/shm/unique_fd.hpp"
 
 namespace mempoold {
 namespace {
 
-TEST(Printable, TextStaysAsItIs) {
+TEST(Text, ThatIsPrintableStaysAsItIs) {
     const std::string text = "pool 'frames': \xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80 \\ ~";
     EXPECT_EQ(printable(text), text);
 }
 
-TEST(Printable, ControlCharactersAreShownByNumber) {
+TEST(Text, ShowsControlCharactersByNumber) {
     EXPECT_EQ(printable("a\x1b[2J\n\x7f"), "a\\x1b[2J\\x0a\\x7f");
     EXPECT_EQ(printable("\xc2\x9b\x31m"), "\\xc2\\x9b1m");  // CSI in one character
     EXPECT_EQ(printable(std::string("\0z", 2)), "\\x00z");
 }
 
-TEST(Printable, BytesThatAreNoUtf8AreShownByNumber) {
+TEST(Text, ShowsBytesThatAreNoUtf8ByNumber) {
     EXPECT_EQ(printable("\xff z"), "\\xff z");
     EXPECT_EQ(printable("\xc3"), "\\xc3");                             // cut off
     EXPECT_EQ(printable("\xe2\x82"), "\\xe2\\x82");                    // cut off
     EXPECT_EQ(printable("\xc0\xaf"), "\\xc0\\xaf");                    // overlong
     EXPECT_EQ(printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");           // surrogate
     EXPECT_EQ(printable("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80");  // beyond Unicode
+}
+
+TEST(Text, TheFirstStrangeByteIsNamed) {
+    EXPECT_EQ(strange_byte("a\tb \xc3\xbc"), "");
+    EXPECT_EQ(strange_byte("a\x1b\xff"), "0x1b");
+}
+
+TEST(Text, ShorteningCutsNoCharacter) {
+    EXPECT_EQ(shortened("abc", 3), "abc");
+    EXPECT_EQ(shortened("abcd", 3), "abc...");
+    EXPECT_EQ(shortened("ab\xc3\xbc", 3), "ab...");
 }
 
 class LineQueueTest : public testing::Test {
