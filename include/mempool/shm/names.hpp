@@ -54,12 +54,13 @@ inline std::string object_name(std::string_view pool, std::uint32_t number,
 }
 
 /// Where a client looks for the daemon: $MEMPOOL_SOCKET, else the user's own daemon if there is
-/// one, else the system's.
+/// one, else the system's. In a set-uid program the system's always: its caller made the
+/// environment.
 inline std::string default_socket_path() {
-    if (const char* given = std::getenv("MEMPOOL_SOCKET"); given != nullptr && *given != '\0') {
+    if (const char* given = ::secure_getenv("MEMPOOL_SOCKET"); given != nullptr && *given != '\0') {
         return given;
     }
-    if (const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+    if (const char* runtime = ::secure_getenv("XDG_RUNTIME_DIR");
         runtime != nullptr && *runtime != '\0') {
         std::string own = std::string(runtime) + "/mempoold/mempoold.sock";
         if (::access(own.c_str(), F_OK) == 0) {

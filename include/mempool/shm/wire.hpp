@@ -237,7 +237,8 @@ inline int receive_data(int socket, Reply& reply, void* data, std::size_t capaci
 
 /// Receives one message of exactly that size with the right magic and version, and the descriptor
 /// that came with it, if any (close-on-exec). 0; ENOTCONN when the peer has closed; EPROTO when
-/// the message is not one of ours; else errno.
+/// the message is not one of ours; EMFILE when it is, but this process had no room for what came
+/// with it; else errno.
 template <typename Message>
 int receive_message(int socket, Message& message, UniqueFd& passed_fd, int flags = 0) noexcept {
     iovec part{&message, sizeof(message)};
@@ -269,7 +270,11 @@ int receive_message(int socket, Message& message, UniqueFd& passed_fd, int flags
     }
     const bool ours = got == static_cast<ssize_t>(sizeof(message)) &&
                       (header.msg_flags & MSG_TRUNC) == 0 && message.magic == kWireMagic;
-    return ours ? 0 : EPROTO;
+    if (!ours) {
+        return EPROTO;
+    }
+    // Of what doesn't fit into this process's limit the kernel says no more than this.
+    return (header.msg_flags & MSG_CTRUNC) != 0 ? EMFILE : 0;
 }
 
 }  // namespace mempool::shm
