@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,7 +40,7 @@ int open_for_writing(const std::string& path) {
 }
 
 pid_t spawn_mempoold(std::vector<std::string> arguments, const std::string& out,
-                     const std::string& err) {
+                     const std::string& err, uid_t user = 0) {
     arguments.insert(arguments.begin(), MEMPOOLD_PATH);
     return spawn(MEMPOOLD_PATH, std::move(arguments), [&] {
         ::dup2(::open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
@@ -47,6 +48,9 @@ pid_t spawn_mempoold(std::vector<std::string> arguments, const std::string& out,
             ::dup2(open_for_writing(out), STDOUT_FILENO);
         }
         ::dup2(open_for_writing(err), STDERR_FILENO);
+        if (user != 0 && !become_user(user)) {
+            ::_exit(124);
+        }
     });
 }
 
@@ -83,6 +87,14 @@ DaemonProcess::~DaemonProcess() {
     }
 }
 
+void DaemonProcess::run_as(uid_t id) {
+    if (::chown(directory_.path().c_str(), id, id) != 0 ||
+        ::chmod(directory_.path().c_str(), 0755) != 0) {
+        throw std::system_error(errno, std::generic_category(), "chown " + directory_.path());
+    }
+    user_ = id;
+}
+
 void DaemonProcess::launch(std::vector<std::string> arguments) {
     if (pid_ > 0) {
         throw std::logic_error("a daemon of this object still runs");
@@ -91,7 +103,7 @@ void DaemonProcess::launch(std::vector<std::string> arguments) {
     log_start_ = log().size();
     std::vector<std::string> all = arguments_;
     all.insert(all.begin(), {"--socket", socket_path_});
-    pid_ = spawn_mempoold(std::move(all), log_path_, log_path_);
+    pid_ = spawn_mempoold(std::move(all), log_path_, log_path_, user_);
 }
 
 void DaemonProcess::start(std::vector<std::string> arguments) {
