@@ -1,8 +1,15 @@
 #include "siege/acts.hpp"
 
+#include <string_view>
+
 #include "siege/ledger.hpp"
 
 namespace mempool_test {
+
+bool is_kind(const Act& act, const std::string& kind) {
+    const std::string_view name = act.name;
+    return name == kind || name.substr(0, name.find(':')) == kind;
+}
 
 const std::vector<Act>& all_acts() {
     static const std::vector<Act> acts = [] {

@@ -1,12 +1,13 @@
 // The kinds of acts of attackers, each a small function with a name.
 //
-// Strangers have no right on any pool. A member may attach to the open pool, and has no right on the
-// other. An act returns false if it could not be done at all (the kernel forbids it here, the open
-// pool is just being made again); that the daemon refuses what was asked is what it is for.
+// Strangers have no right on any pool. A member may attach to the open pool, and has no right on
+// the other. An act returns false if it could not be done at all (the kernel forbids it here, the
+// open pool is just being made again); that the daemon refuses what was asked is what it is for.
 #pragma once
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace mempool_test {
@@ -22,6 +23,9 @@ struct Act {
     /// The kernel may forbid it everywhere here, so all may be in vain.
     bool may_be_forbidden = false;
 };
+
+/// Whether `kind` is the act's name, or the part of it that stands in front of the colon.
+bool is_kind(const Act& act, const std::string& kind);
 
 /// All, in the order of the table that is printed.
 const std::vector<Act>& all_acts();

@@ -86,10 +86,10 @@ bool pass_recursive(Attacker& a) {
         std::array<UniqueFd, 2> outer = {UniqueFd(pair[0]), UniqueFd(pair[1])};
         const std::array<int, 2> content = {inner[0].get(), inner[1].get()};
         if (depth != 0) {
-            mempool::shm::send_message(outer[0].get(), request_of(RequestKind::kStatus),
-                                       content[0], MSG_DONTWAIT);
-            mempool::shm::send_message(outer[1].get(), request_of(RequestKind::kStatus),
-                                       content[1], MSG_DONTWAIT);
+            mempool::shm::send_message(outer[0].get(), request_of(RequestKind::kStatus), content[0],
+                                       MSG_DONTWAIT);
+            mempool::shm::send_message(outer[1].get(), request_of(RequestKind::kStatus), content[1],
+                                       MSG_DONTWAIT);
             mempool::shm::send_message(outer[0].get(), request_of(RequestKind::kStatus),
                                        outer[1].get(), MSG_DONTWAIT);  // itself, too
         }

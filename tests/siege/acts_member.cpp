@@ -78,8 +78,8 @@ std::optional<Grip> grip(Attacker& a) {
 // For children only.
 mempool::Client client_of(Attacker& a) {
     try {
-        auto client = mempool::Client::attach(a.scene().open_pool, {.socket = a.scene().socket,
-                                                                    .timeout = kPatience});
+        auto client = mempool::Client::attach(a.scene().open_pool,
+                                              {.socket = a.scene().socket, .timeout = kPatience});
         a.ledger().open_attaches.fetch_add(1);
         return client;
     } catch (const mempool::Error& e) {
@@ -259,9 +259,9 @@ bool truncate_own_copy(Attacker& a) {
 bool punch_own_copy(Attacker& a) {
     auto g = grip(a);
     const off_t size = g ? size_of(g->segment.get()) : 0;
-    return size > 0 && ::fallocate(g->segment.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                   static_cast<off_t>(a.below(static_cast<std::uint64_t>(size))),
-                                   65536) == 0;
+    return size > 0 &&
+           ::fallocate(g->segment.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                       static_cast<off_t>(a.below(static_cast<std::uint64_t>(size))), 65536) == 0;
 }
 
 // Nonsense in the metadata of its own pool.
@@ -371,8 +371,8 @@ bool want_more(Attacker& a) {
 bool sleep_on_its_futexes(Attacker& a) {
     return a.in_child(900ms, [&a] {
         auto g = grip(a);
-        void* map = g ? ::mmap(nullptr, 65536, PROT_READ, MAP_SHARED, g->segment.get(), 0)
-                      : MAP_FAILED;
+        void* map =
+            g ? ::mmap(nullptr, 65536, PROT_READ, MAP_SHARED, g->segment.get(), 0) : MAP_FAILED;
         if (map == MAP_FAILED) {
             return false;
         }
@@ -410,8 +410,7 @@ bool map_it_a_thousand_times(Attacker& a) {
 
 bool ask_for_the_other_pool(Attacker& a) {
     Connection first(a.scene().socket);
-    const bool done =
-        first.ask(request_of(RequestKind::kAttach, a.scene().work_pool)).has_value();
+    const bool done = first.ask(request_of(RequestKind::kAttach, a.scene().work_pool)).has_value();
     Connection second(a.scene().socket);
     second.ask(request_of(RequestKind::kInspect, a.scene().work_pool));
     if (auto g = grip(a)) {  // and on a connection that has a pool

@@ -162,10 +162,9 @@ std::vector<std::string> what_stands(Attacker& a) {
     }
     std::error_code ignored;
     for (auto at = std::filesystem::recursive_directory_iterator(
-             a.scene().socket_directory,
-             std::filesystem::directory_options::skip_permission_denied, ignored);
-         !ignored && at != std::filesystem::recursive_directory_iterator();
-         at.increment(ignored)) {
+             a.scene().socket_directory, std::filesystem::directory_options::skip_permission_denied,
+             ignored);
+         !ignored && at != std::filesystem::recursive_directory_iterator(); at.increment(ignored)) {
         found.push_back(at->path());
     }
     found.push_back(a.scene().socket_directory);

@@ -151,8 +151,8 @@ bool run_a_daemon(Attacker& a) {
             ::dup2(null.get(), STDOUT_FILENO);
             ::dup2(null.get(), STDERR_FILENO);
             const std::array<const char*, 9> arguments = {
-                "mempoold",      "--socket", socket.c_str(), "--pool",           work.c_str(),
-                "--pool",        open.c_str(), "--remove-on-exit", nullptr};
+                "mempoold", "--socket",   socket.c_str(),     "--pool", work.c_str(),
+                "--pool",   open.c_str(), "--remove-on-exit", nullptr};
             const std::array<const char*, 1> environment = {nullptr};
             ::syscall(SYS_execveat, a.scene().mempoold, "", arguments.data(), environment.data(),
                       AT_EMPTY_PATH);

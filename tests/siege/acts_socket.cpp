@@ -58,8 +58,8 @@ bool send_bytes_of(Attacker& a, std::size_t bytes) {
 bool half_message(Attacker& a) {
     Connection connection(a.scene().socket);
     const shm::Request request = request_of(RequestKind::kStatus);
-    const bool done = connection.open() &&
-                      connection.send_bytes(&request, 1 + a.below(sizeof(request) - 1));
+    const bool done =
+        connection.open() && connection.send_bytes(&request, 1 + a.below(sizeof(request) - 1));
     linger(a, std::move(connection), a.about(200ms));
     return done;
 }
@@ -111,9 +111,7 @@ bool flood(Attacker& a, RequestKind kind, int count, const std::string& pool) {
     return done;
 }
 
-bool attach_unread(Attacker& a) {
-    return flood(a, RequestKind::kAttach, 300, a.scene().work_pool);
-}
+bool attach_unread(Attacker& a) { return flood(a, RequestKind::kAttach, 300, a.scene().work_pool); }
 bool status_unread(Attacker& a) { return flood(a, RequestKind::kStatus, 300, ""); }
 bool list_unread(Attacker& a) { return flood(a, RequestKind::kList, 300, ""); }
 bool inspect_unread(Attacker& a) {
@@ -140,7 +138,8 @@ bool out_of_order(Attacker& a) {
     for (const RequestKind kind :
          {RequestKind::kSegment, RequestKind::kWantMore, RequestKind::kBye, RequestKind::kRead}) {
         Connection connection(a.scene().socket);
-        done = (connection.open() && connection.send(request_of(kind, a.scene().work_pool))) || done;
+        done =
+            (connection.open() && connection.send(request_of(kind, a.scene().work_pool))) || done;
         linger(a, std::move(connection), a.about(100ms));
     }
     return done;
@@ -165,8 +164,8 @@ bool resume_anothers(Attacker& a) {
 
 bool administer(Attacker& a) {
     bool done = false;
-    for (const RequestKind kind : {RequestKind::kGrow, RequestKind::kReclaim, RequestKind::kRepair,
-                                   RequestKind::kEnd}) {
+    for (const RequestKind kind :
+         {RequestKind::kGrow, RequestKind::kReclaim, RequestKind::kRepair, RequestKind::kEnd}) {
         Connection connection(a.scene().socket);
         shm::Request request = request_of(kind, a.scene().work_pool);
         if (kind == RequestKind::kEnd) {

@@ -91,7 +91,8 @@ void Attacker::later(std::chrono::milliseconds wait, std::function<void()> undo)
 }
 
 void Attacker::hold(mempool::shm::UniqueFd fd, std::chrono::milliseconds wait) {
-    later(wait, [held = std::make_shared<mempool::shm::UniqueFd>(std::move(fd))] { held->reset(); });
+    later(wait,
+          [held = std::make_shared<mempool::shm::UniqueFd>(std::move(fd))] { held->reset(); });
 }
 
 bool Attacker::in_child(std::chrono::milliseconds limit, const std::function<bool()>& body) {

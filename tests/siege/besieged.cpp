@@ -4,6 +4,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <mempool/client.hpp>
 #include <optional>
@@ -38,10 +39,14 @@ std::optional<mempool::Client> attach(const Besieged& b) {
         b.tally.attached.fetch_add(1);
     } catch (const mempool::Error& e) {
         b.tally.refused.fetch_add(1);
-        b.tally.accuse(std::string("attach failed: ") + e.what());
+        if (b.ledger.refusals.fetch_add(1) == 0) {
+            std::snprintf(b.ledger.first_refusal.data(), b.ledger.first_refusal.size(), "%s",
+                          e.what());
+        }
     }
     if (samples != nullptr) {
-        const auto took = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start);
+        const auto took =
+            std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start);
         samples->add(static_cast<std::uint32_t>(took.count()));
     }
     return client;
@@ -71,7 +76,8 @@ void time_pairs(const Besieged& b) {
         for (std::uint32_t k = 0; k < kPairs; ++k) {
             good = pair(*client, ++stamp) && good;
         }
-        const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
+        const auto took =
+            std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
         if (!good) {
             b.tally.accuse("no slot, a stamp overwritten, or a return refused");
         }

@@ -1,5 +1,5 @@
-// The clients of the work pool: they attach, work, check each other's stamps, and leave, in peace and
-// under siege, and measure how long it takes them.
+// The clients of the work pool: they attach, work, check each other's stamps, and leave, in peace
+// and under siege, and measure how long it takes them.
 //
 // Forked by the siege, of which each is one process; a failure is an accusation in the tally.
 #pragma once

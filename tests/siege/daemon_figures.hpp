@@ -18,7 +18,8 @@ struct DaemonFigures {
 /// Of process `pid`; what belongs to `growing_pool` is left out.
 DaemonFigures figures_of(pid_t pid, const std::string& growing_pool);
 
-/// Whether `now` is as at the beginning, or near enough: a connection or an allocator's reserve more.
+/// Whether `now` is as at the beginning, or near enough: a connection or an allocator's reserve
+/// more.
 bool is_settled(const DaemonFigures& before, const DaemonFigures& now);
 
 std::string describe(const DaemonFigures& figures);

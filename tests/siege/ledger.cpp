@@ -32,13 +32,14 @@ std::uint32_t percentile(const std::vector<std::uint32_t>& sorted, double part) 
     if (sorted.empty()) {
         return 0;
     }
-    const auto rank = static_cast<std::size_t>(std::ceil(part * static_cast<double>(sorted.size())));
+    const auto rank =
+        static_cast<std::size_t>(std::ceil(part * static_cast<double>(sorted.size())));
     return sorted.at(std::clamp<std::size_t>(rank, 1, sorted.size()) - 1);
 }
 
 Ledger& make_ledger() {
-    void* shared = ::mmap(nullptr, sizeof(Ledger), PROT_READ | PROT_WRITE,
-                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* shared =
+        ::mmap(nullptr, sizeof(Ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {
         throw std::system_error(errno, std::generic_category(), "the ledger");
     }

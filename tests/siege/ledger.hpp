@@ -37,8 +37,10 @@ struct Ledger {
     std::atomic<Phase> phase;
     std::atomic<std::uint32_t> open_lost;  ///< 1: the open pool was given up; make it again
     std::atomic<std::uint64_t> open_attaches;
-    std::array<Samples, 2> attach_us;  ///< of the besieged, by phase
-    std::array<Samples, 2> pair_ps;    ///< of a get and its put, by phase
+    std::atomic<std::uint32_t> refusals;  ///< more than 0: somebody writes, or wrote, the first
+    std::array<char, 240> first_refusal;  ///< of an attach of the besieged, zero-terminated
+    std::array<Samples, 2> attach_us;     ///< of the besieged, by phase
+    std::array<Samples, 2> pair_ps;       ///< of a get and its put, by phase
 };
 
 /// A new one, all zeros; it stays until the process ends. Throws std::system_error.

@@ -20,7 +20,7 @@ bool known_kinds(const std::vector<std::string>& kinds) {
     return std::all_of(kinds.begin(), kinds.end(), [](const std::string& kind) {
         const auto& acts = all_acts();
         const bool known = std::any_of(acts.begin(), acts.end(),
-                                       [&kind](const Act& act) { return kind == act.name; });
+                                       [&kind](const Act& act) { return is_kind(act, kind); });
         if (!known) {
             std::cerr << "mempool_siege: no kind of act is called '" << kind
                       << "': --list shows them\n";
@@ -46,7 +46,8 @@ std::optional<SiegeOptions> parse_siege_options(const std::vector<std::string>& 
         "seconds", po::value(&o.seconds)->default_value(o.seconds), "how long the siege lasts")(
         "strict", po::bool_switch(&o.strict),
         "fail for times and rates too, as from 120 seconds on")(
-        "only", po::value(&o.only), "this kind of act alone; may be repeated")(
+        "only", po::value(&o.only),
+        "this kind of act alone, or all kinds before its colon; may be repeated")(
         "without", po::value(&o.without), "all but this kind of act; may be repeated")(
         "seed", po::value(&o.seed)->default_value(o.seed), "of what happens; 0: by chance");
     try {
@@ -79,10 +80,10 @@ std::string command_of(const SiegeOptions& o) {
     std::string command = "mempool_siege --seconds " + std::to_string(o.seconds) + " --seed " +
                           std::to_string(o.seed) + (o.strict ? " --strict" : "");
     for (const std::string& kind : o.only) {
-        command += " --only " + kind;
+        command += " --only '" + kind + "'";
     }
     for (const std::string& kind : o.without) {
-        command += " --without " + kind;
+        command += " --without '" + kind + "'";
     }
     return command;
 }

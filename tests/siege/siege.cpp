@@ -200,14 +200,15 @@ void Siege::start_attackers() {
 }
 
 std::vector<std::size_t> Siege::chosen(Who who) const {
-    const auto holds = [](const std::vector<std::string>& kinds, const char* name) {
-        return std::find(kinds.begin(), kinds.end(), name) != kinds.end();
+    const auto holds = [](const std::vector<std::string>& kinds, const Act& act) {
+        return std::any_of(kinds.begin(), kinds.end(),
+                           [&act](const std::string& kind) { return is_kind(act, kind); });
     };
     std::vector<std::size_t> acts;
     for (std::size_t k = 0; k < all_acts().size(); ++k) {
         const Act& act = all_acts().at(k);
-        if (act.who == who && (options_.only.empty() || holds(options_.only, act.name)) &&
-            !holds(options_.without, act.name)) {
+        if (act.who == who && (options_.only.empty() || holds(options_.only, act)) &&
+            !holds(options_.without, act)) {
             acts.push_back(k);
         }
     }
@@ -240,6 +241,7 @@ void Siege::run() {
         judge_acts();
     }
     EXPECT_EQ(tally_.violations.load(), 0U) << tally_.first_violation.data();
+    EXPECT_EQ(tally_.refused.load(), 0U) << ledger_.first_refusal.data();
     EXPECT_EQ(growths_refused_, 0U) << "the work pool could not be grown";
     if (options_.strict) {
         judge_times();
@@ -282,8 +284,7 @@ bool Siege::daemon_answers() {
     const bool answered =
         connection.ask(request_of(RequestKind::kStatus), nullptr, kHang).has_value();
     const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start);
-    slowest_answer_ms_ =
-        std::max(slowest_answer_ms_, static_cast<std::uint32_t>(took.count()));
+    slowest_answer_ms_ = std::max(slowest_answer_ms_, static_cast<std::uint32_t>(took.count()));
     ++answers_;
     return answered && took < kHang;
 }

@@ -1,5 +1,5 @@
-// The siege: a daemon of an ordinary user with two pools, users without rights who do their worst, and
-// clients of the pool that they have no right on.
+// The siege: a daemon of an ordinary user with two pools, users without rights who do their worst,
+// and clients of the pool that they have no right on.
 //
 // Used by the siege test, by one thread. Its failures are GoogleTest's, of the running test. Needs
 // root, to be many users; everything else that it starts is one of these.

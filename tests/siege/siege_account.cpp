@@ -105,17 +105,17 @@ void Siege::print_account() const {
     report.add("attach in peace: p50, p99, max", spread(ledger_.attach_us[0]));
     report.add("attach under siege: p50, p99, max", spread(ledger_.attach_us[1]));
     report.add("attaches refused", tally_.refused.load());
-    report.add("pair in peace, under siege, median", text_of(median(ledger_.pair_ps[0]) / 1000.0) +
-                                                         " ns, " +
-                                                         text_of(median(ledger_.pair_ps[1]) / 1000.0) +
-                                                         " ns: " + text_of(slowdown()) + " times");
+    report.add("pair in peace, under siege, median",
+               text_of(median(ledger_.pair_ps[0]) / 1000.0) + " ns, " +
+                   text_of(median(ledger_.pair_ps[1]) / 1000.0) + " ns: " + text_of(slowdown()) +
+                   " times");
     report.add("gets of the besieged", tally_.gets.load());
     report.add("slots lost", std::to_string(at_end_.slots - at_end_.free) + " of " +
                                  std::to_string(at_end_.slots));
     report.add("slots doubled, refused returns", tally_.violations.load());
     report.add("daemon restarts", daemon_.pid() == scene_.daemon ? 0 : 1);
-    report.add("daemon's answers, slowest", std::to_string(answers_) + ", " +
-                                                std::to_string(slowest_answer_ms_) + " ms");
+    report.add("daemon's answers, slowest",
+               std::to_string(answers_) + ", " + std::to_string(slowest_answer_ms_) + " ms");
     report.add("daemon's own memory, KiB", change(before_.anonymous_kib, after_.anonymous_kib));
     report.add("daemon's resident memory, KiB", change(before_.resident_kib, after_.resident_kib));
     report.add("daemon's descriptors", change(before_.descriptors, after_.descriptors));

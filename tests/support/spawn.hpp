@@ -9,8 +9,8 @@
 
 namespace mempool_test {
 
-/// Becomes user and group `id` without other groups. Needs root. Async-signal-safe; false, and errno,
-/// if it fails.
+/// Becomes user and group `id` without other groups. Needs root. Async-signal-safe; false, and
+/// errno, if it fails.
 bool become_user(uid_t id);
 
 /// Forks and executes `program` with `arguments`, the first of which is its name; `in_child` runs
