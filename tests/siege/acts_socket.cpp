@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cstring>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -32,6 +33,21 @@ bool connect_and_say_nothing(Attacker& a) {
         done = done || connection.open();
         linger(a, std::move(connection), a.about(1500ms));
     }
+    return done;
+}
+
+// More than one user may have; those of several users together are more than there can be.
+bool connect_as_many_as_it_gets(Attacker& a) {
+    auto held = std::make_shared<std::vector<Connection>>();
+    for (int k = 0; k < 300; ++k) {
+        held->emplace_back(a.scene().socket, 50ms);
+        if (!held->back().open()) {
+            held->pop_back();
+            break;
+        }
+    }
+    const bool done = !held->empty();
+    a.later(a.about(1500ms), [held] { held->clear(); });
     return done;
 }
 
@@ -197,6 +213,7 @@ bool half_closed(Attacker& a) {
 
 constexpr std::array kSocketActs = {
     Act{"connect: silence", Who::kStranger, connect_and_say_nothing},
+    Act{"connect: flood", Who::kStranger, connect_as_many_as_it_gets},
     Act{"connect: and leave", Who::kStranger, connect_and_leave},
     Act{"connect: half closed", Who::kStranger, half_closed},
     Act{"message: half", Who::kStranger, half_message},

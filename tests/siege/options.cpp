@@ -45,7 +45,8 @@ std::optional<SiegeOptions> parse_siege_options(const std::vector<std::string>& 
     known.add_options()("help", "this text")("list", "the kinds of acts")(
         "seconds", po::value(&o.seconds)->default_value(o.seconds), "how long the siege lasts")(
         "strict", po::bool_switch(&o.strict),
-        "fail for times and rates too, as from 120 seconds on")(
+        "fail for times and rates too, as from 120 seconds on")("daemon", po::value(&o.daemon),
+                                                                "besiege this mempoold")(
         "only", po::value(&o.only),
         "this kind of act alone, or all kinds before its colon; may be repeated")(
         "without", po::value(&o.without), "all but this kind of act; may be repeated")(

@@ -11,6 +11,7 @@ namespace mempool_test {
 struct SiegeOptions {
     std::uint32_t seconds = 20;     ///< of the siege; peace before it takes a quarter, at most 20 s
     std::uint64_t seed = 0;         ///< 0: by chance
+    std::string daemon;             ///< program; empty: the mempoold of this build
     bool strict = false;            ///< also fail for times; set where the run is long
     std::vector<std::string> only;  ///< kinds of acts; none: all
     std::vector<std::string> without;  ///< kinds of acts to leave out

@@ -34,6 +34,7 @@ namespace {
 using namespace std::chrono_literals;
 namespace payload = mempool::shm::payload;
 
+constexpr std::uint32_t kWorkers = 2;
 constexpr std::uint32_t kStrangers = 4;
 constexpr std::uint32_t kMembers = 2;  // processes of one user
 constexpr auto kStrangerPause = 110ms;
@@ -42,6 +43,7 @@ constexpr auto kMemberPause = 110ms;
 constexpr auto kTick = 20ms;
 constexpr auto kProbePause = 100ms;
 constexpr auto kGrowthPause = 3s;
+constexpr auto kKillPause = 1500ms;
 constexpr auto kReloadPause = 300ms;
 constexpr auto kHang = 5s;
 constexpr auto kSettling = 20s;
@@ -127,7 +129,11 @@ void Siege::start_daemon() {
     scene_.scratch = scratch_.path();
     scene_.work_pool = unique_pool("siege-work");
     scene_.open_pool = unique_pool("siege-open");
-    scene_.mempoold = ::open(MEMPOOLD_PATH, O_PATH | O_CLOEXEC);
+    scene_.mempoold = ::open(options_.daemon.empty() ? MEMPOOLD_PATH : options_.daemon.c_str(),
+                             O_PATH | O_CLOEXEC);
+    if (!options_.daemon.empty()) {
+        daemon_.run_program(options_.daemon);
+    }
     daemon_.run_as(first_user_);
     daemon_.start({"--pool",
                    scene_.work_pool + ":256x2000,max_slots=20000,grow_slots=64,low_watermark=0," +
@@ -166,15 +172,35 @@ void Siege::start_besieged() {
     for (int k = 0; k < 2; ++k) {
         besieged_.push_back({"one that times attaches", start(worker, [&] { time_attaches(b); })});
     }
-    for (std::uint32_t life = 1; life <= 2; ++life) {
-        besieged_.push_back({"a worker", start(worker, [&] {
-                                 work_and_return(
-                                     b, {.life = life,
-                                         .most_held = 60,
-                                         .seed = static_cast<std::uint32_t>(options_.seed) + life,
-                                         .mail = mail_});
-                             })});
+    for (std::uint32_t k = 0; k < kWorkers; ++k) {
+        start_worker(next_life_++);
     }
+}
+
+void Siege::start_worker(std::uint32_t life) {
+    const Besieged b{scene_.socket, scene_.work_pool, tally_, ledger_};
+    const WorkerOptions options{.life = life,
+                                .most_held = 60,
+                                .seed = static_cast<std::uint32_t>(options_.seed) + life,
+                                .mail = mail_};
+    besieged_.push_back(
+        {"a worker", start(first_user_ + 1, [&] { work_and_return(b, options); }), life});
+}
+
+void Siege::replace_worker() {
+    const auto worker = std::find_if(besieged_.begin(), besieged_.end(),
+                                     [](const Process& process) { return process.life != 0; });
+    if (worker == besieged_.end()) {
+        return;
+    }
+    tally_.bury(worker->life);
+    ::kill(worker->pid, SIGKILL);
+    int status = 0;
+    ::waitpid(worker->pid, &status, 0);
+    EXPECT_TRUE(WIFSIGNALED(status)) << "a worker ended by itself, wait status " << status;
+    besieged_.erase(worker);
+    ++workers_killed_;
+    start_worker(next_life_++ % kMostLives);
 }
 
 void Siege::start_attackers() {
@@ -268,6 +294,10 @@ bool Siege::watch(std::chrono::milliseconds time) {
         if (now >= next_growth_) {
             grow_work_pool();
             next_growth_ = Clock::now() + kGrowthPause;
+        }
+        if (now >= next_kill_) {
+            replace_worker();
+            next_kill_ = Clock::now() + kKillPause;
         }
         if (now >= next_reload_ && ledger_.open_lost.exchange(0) != 0) {
             renew_open_pool();

@@ -39,10 +39,14 @@ private:
     struct Process {
         std::string name;
         pid_t pid = -1;
+        std::uint32_t life = 0;  ///< of a worker
     };
 
     void start_daemon();
     void start_besieged();
+    void start_worker(std::uint32_t life);
+    /// SIGKILLs a worker, and starts another in its place.
+    void replace_worker();
     void start_attackers();
     pid_t start(uid_t user, const std::function<void()>& body);
     /// Looks after everything for that long; false, after a failure, if it cannot go on.
@@ -83,6 +87,9 @@ private:
     std::uint64_t growths_ = 0;
     std::uint64_t growths_refused_ = 0;
     std::uint64_t reloads_ = 0;
+    std::uint32_t next_life_ = 1;
+    std::uint64_t workers_killed_ = 0;
+    Clock::time_point next_kill_{};
     Clock::time_point next_probe_{};
     Clock::time_point next_growth_{};
     Clock::time_point next_reload_{};

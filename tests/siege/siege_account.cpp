@@ -110,6 +110,7 @@ void Siege::print_account() const {
                    text_of(median(ledger_.pair_ps[1]) / 1000.0) + " ns: " + text_of(slowdown()) +
                    " times");
     report.add("gets of the besieged", tally_.gets.load());
+    report.add("  of these killed", workers_killed_);
     report.add("slots lost", std::to_string(at_end_.slots - at_end_.free) + " of " +
                                  std::to_string(at_end_.slots));
     report.add("slots doubled, refused returns", tally_.violations.load());

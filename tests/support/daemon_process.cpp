@@ -39,10 +39,10 @@ int open_for_writing(const std::string& path) {
     return ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
-pid_t spawn_mempoold(std::vector<std::string> arguments, const std::string& out,
-                     const std::string& err, uid_t user = 0) {
-    arguments.insert(arguments.begin(), MEMPOOLD_PATH);
-    return spawn(MEMPOOLD_PATH, std::move(arguments), [&] {
+pid_t spawn_mempoold(const std::string& program, std::vector<std::string> arguments,
+                     const std::string& out, const std::string& err, uid_t user = 0) {
+    arguments.insert(arguments.begin(), program);
+    return spawn(program, std::move(arguments), [&] {
         ::dup2(::open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
         if (!out.empty()) {
             ::dup2(open_for_writing(out), STDOUT_FILENO);
@@ -77,6 +77,8 @@ TemporaryDirectory::~TemporaryDirectory() {
     std::filesystem::remove_all(path_, ignored);
 }
 
+DaemonProcess::DaemonProcess() : program_(MEMPOOLD_PATH) {}
+
 DaemonProcess::~DaemonProcess() {
     if (pid_ > 0) {
         ::kill(pid_, SIGKILL);
@@ -86,6 +88,8 @@ DaemonProcess::~DaemonProcess() {
         std::cerr << "---- stderr of mempoold\n" << log() << "----\n";
     }
 }
+
+void DaemonProcess::run_program(std::string path) { program_ = std::move(path); }
 
 void DaemonProcess::run_as(uid_t id) {
     if (::chown(directory_.path().c_str(), id, id) != 0 ||
@@ -103,7 +107,7 @@ void DaemonProcess::launch(std::vector<std::string> arguments) {
     log_start_ = log().size();
     std::vector<std::string> all = arguments_;
     all.insert(all.begin(), {"--socket", socket_path_});
-    pid_ = spawn_mempoold(std::move(all), log_path_, log_path_, user_);
+    pid_ = spawn_mempoold(program_, std::move(all), log_path_, log_path_, user_);
 }
 
 void DaemonProcess::start(std::vector<std::string> arguments) {
@@ -171,7 +175,7 @@ Finished run_mempoold(std::vector<std::string> arguments) {
     const std::string out = directory.path() + "/out";
     const std::string err = directory.path() + "/err";
     Finished finished;
-    finished.status = reap(spawn_mempoold(std::move(arguments), out, err));
+    finished.status = reap(spawn_mempoold(MEMPOOLD_PATH, std::move(arguments), out, err));
     finished.out = read_file(out);
     finished.err = read_file(err);
     return finished;
