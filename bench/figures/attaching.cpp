@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t kSlots = 1'000'000;
 
-std::string pool_name() { return "bench-attach-" + std::to_string(::getpid()); }
+constexpr const char* kStem = "bench-attach";
 
 /// Memory of this process that no other shares, in KiB.
 long private_kib() {
@@ -33,13 +33,13 @@ long private_kib() {
 
 double start_to_first_client() {
     const auto start = Clock::now();
-    const Daemon daemon(pool_name(), 64, kSlots);
+    const Daemon daemon(kStem, 64, kSlots);
     const auto client = daemon.attach();
     return microseconds_since(start);
 }
 
 double attach() {
-    const Daemon daemon(pool_name(), 64, kSlots);
+    const Daemon daemon(kStem, 64, kSlots);
     std::vector<double> samples;
     for (int k = 0; k < 11; ++k) {
         const auto start = Clock::now();
@@ -52,7 +52,7 @@ double attach() {
 }
 
 double client_memory_kib() {
-    const Daemon daemon(pool_name(), 64, kSlots);
+    const Daemon daemon(kStem, 64, kSlots);
     auto first = daemon.attach();
     first.get().reset();
     auto& kib = *new (shared_memory(sizeof(std::atomic<long>))) std::atomic<long>{-1};
@@ -70,7 +70,7 @@ double client_memory_kib() {
 }
 
 double metadata_bytes() {
-    const Daemon daemon(pool_name(), 64, kSlots);
+    const Daemon daemon(kStem, 64, kSlots);
     const auto status = mempool::Inspector::open(daemon.pool(), daemon.options()).status();
     return static_cast<double>(status.metadata_bytes) / static_cast<double>(status.slots);
 }

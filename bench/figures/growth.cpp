@@ -19,7 +19,7 @@ std::string keys() {
 }  // namespace
 
 double grow() {
-    const Daemon daemon("bench-grow-" + std::to_string(::getpid()), 64, kBegin, keys());
+    const Daemon daemon("bench-grow", 64, kBegin, keys());
     auto admin = mempool::Admin::connect(daemon.options());
     const auto start = Clock::now();
     if (admin.grow(daemon.pool(), kStep) == 0) {
@@ -29,7 +29,7 @@ double grow() {
 }
 
 double grow_on_demand() {
-    const Daemon daemon("bench-grow-" + std::to_string(::getpid()), 64, kBegin, keys());
+    const Daemon daemon("bench-grow", 64, kBegin, keys());
     auto client = daemon.attach();
     std::vector<mempool::Slot> slots(kBegin);
     if (client.get_bulk(slots) != kBegin) {

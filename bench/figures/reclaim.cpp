@@ -31,7 +31,7 @@ std::size_t take(mempool::Client& client, std::size_t most, std::chrono::millise
 
 /// A client takes all that another, which holds 1000 slots, left; then that one is killed.
 double reclaim(std::size_t slots) {
-    const Daemon daemon("bench-reclaim-" + std::to_string(::getpid()), 64, slots);
+    const Daemon daemon("bench-reclaim", 64, slots);
     auto& ready = *new (shared_memory(sizeof(std::atomic<int>))) std::atomic<int>{0};
     Child victim([&] {
         auto client = daemon.attach();

@@ -12,7 +12,7 @@ namespace bench {
 
 double steal() {
     constexpr std::size_t kSlots = 8192;
-    const Daemon daemon("bench-steal-" + std::to_string(::getpid()), 64, kSlots);
+    const Daemon daemon("bench-steal", 64, kSlots);
     auto& ready = *new (shared_memory(sizeof(std::atomic<int>))) std::atomic<int>{0};
 
     // The victim leaves its caches full and does nothing more.

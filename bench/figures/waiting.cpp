@@ -97,7 +97,7 @@ double wake_by_futex() {
 }
 
 double wake_by_put() {
-    const Daemon daemon("bench-wake-" + std::to_string(::getpid()), 64, 1);
+    const Daemon daemon("bench-wake", 64, 1);
     Shared& shared = *make_shared();
     const Child sleeper([&] { sleep_in_get_for(daemon, shared); });
     auto client = daemon.attach();

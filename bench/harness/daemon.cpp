@@ -18,8 +18,20 @@
 
 namespace bench {
 
-Daemon::Daemon(std::string pool, std::size_t slot_bytes, std::size_t slots, const std::string& keys)
-    : pool_(std::move(pool)), directory_("/tmp/mempool-bench.XXXXXX"), parent_(::getpid()) {
+namespace {
+
+// By which tests/dev_shm.sh finds what a test of the benchmark left behind; the process id follows,
+// as there.
+std::string tagged(const std::string& stem) {
+    const char* const tag = std::getenv("MEMPOOL_TEST_TAG");
+    return stem + (tag != nullptr ? std::string("-") + tag : "") + "-" + std::to_string(::getpid());
+}
+
+}  // namespace
+
+Daemon::Daemon(const std::string& stem, std::size_t slot_bytes, std::size_t slots,
+               const std::string& keys)
+    : pool_(tagged(stem)), directory_("/tmp/mempool-bench.XXXXXX"), parent_(::getpid()) {
     if (::mkdtemp(directory_.data()) == nullptr) {
         throw std::system_error(errno, std::generic_category(), "mkdtemp");
     }

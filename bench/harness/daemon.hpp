@@ -12,9 +12,10 @@ namespace bench {
 /// A mempoold that serves one pool; gone, with the pool, at the end, or when this process dies.
 class Daemon {
 public:
-    /// Returns when it is ready. `keys`: more of the pool's keys, as for mempoold --pool, each with
-    /// a comma before it. Throws std::runtime_error if it doesn't start.
-    Daemon(std::string pool, std::size_t slot_bytes, std::size_t slots,
+    /// Returns when it is ready. The pool's name begins with `stem`. `keys`: more of the pool's
+    /// keys, as for mempoold --pool, each with a comma before it. Throws std::runtime_error if it
+    /// doesn't start.
+    Daemon(const std::string& stem, std::size_t slot_bytes, std::size_t slots,
            const std::string& keys = "");
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;

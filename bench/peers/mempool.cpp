@@ -10,8 +10,7 @@ namespace {
 class Mempool {
 public:
     static constexpr Kind kKind = Kind::kProcesses;
-    explicit Mempool(const Size& size)
-        : daemon_("bench-" + std::to_string(::getpid()), size.slot_bytes, size.slots) {}
+    explicit Mempool(const Size& size) : daemon_("bench", size.slot_bytes, size.slots) {}
 
     class User {
     public:

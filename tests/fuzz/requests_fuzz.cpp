@@ -20,8 +20,11 @@ using mempool_fuzz::Input;
 // A daemon without sockets, for all inputs of this process.
 struct Daemon {
     Daemon() {
+        const char* const tag = std::getenv("MEMPOOL_TEST_TAG");  // see tests/dev_shm.sh
         auto config =
-            mempoold::parse_pool("fuzz-" + std::to_string(::getpid()) + ":64x64,max_slots=256", "");
+            mempoold::parse_pool("fuzz-" + std::string(tag != nullptr ? tag : "by-hand") + "-" +
+                                     std::to_string(::getpid()) + ":64x64,max_slots=256",
+                                 "");
         name = config.name;
         auto storage = mempoold::Storage::create(config, mempoold::epoch_now());
         pool = std::make_shared<mempoold::ServedPool>(std::move(config), std::move(storage));

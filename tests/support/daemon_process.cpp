@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,15 +39,18 @@ int open_for_writing(const std::string& path) {
     return ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
-pid_t spawn_mempoold(std::vector<std::string> arguments, const std::string& out,
-                     const std::string& err) {
-    arguments.insert(arguments.begin(), MEMPOOLD_PATH);
-    return spawn(MEMPOOLD_PATH, std::move(arguments), [&] {
+pid_t spawn_mempoold(const std::string& program, std::vector<std::string> arguments,
+                     const std::string& out, const std::string& err, uid_t user = 0) {
+    arguments.insert(arguments.begin(), program);
+    return spawn(program, std::move(arguments), [&] {
         ::dup2(::open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
         if (!out.empty()) {
             ::dup2(open_for_writing(out), STDOUT_FILENO);
         }
         ::dup2(open_for_writing(err), STDERR_FILENO);
+        if (user != 0 && !become_user(user)) {
+            ::_exit(124);
+        }
     });
 }
 
@@ -73,6 +77,8 @@ TemporaryDirectory::~TemporaryDirectory() {
     std::filesystem::remove_all(path_, ignored);
 }
 
+DaemonProcess::DaemonProcess() : program_(MEMPOOLD_PATH) {}
+
 DaemonProcess::~DaemonProcess() {
     if (pid_ > 0) {
         ::kill(pid_, SIGKILL);
@@ -83,6 +89,16 @@ DaemonProcess::~DaemonProcess() {
     }
 }
 
+void DaemonProcess::run_program(std::string path) { program_ = std::move(path); }
+
+void DaemonProcess::run_as(uid_t id) {
+    if (::chown(directory_.path().c_str(), id, id) != 0 ||
+        ::chmod(directory_.path().c_str(), 0755) != 0) {
+        throw std::system_error(errno, std::generic_category(), "chown " + directory_.path());
+    }
+    user_ = id;
+}
+
 void DaemonProcess::launch(std::vector<std::string> arguments) {
     if (pid_ > 0) {
         throw std::logic_error("a daemon of this object still runs");
@@ -91,7 +107,7 @@ void DaemonProcess::launch(std::vector<std::string> arguments) {
     log_start_ = log().size();
     std::vector<std::string> all = arguments_;
     all.insert(all.begin(), {"--socket", socket_path_});
-    pid_ = spawn_mempoold(std::move(all), log_path_, log_path_);
+    pid_ = spawn_mempoold(program_, std::move(all), log_path_, log_path_, user_);
 }
 
 void DaemonProcess::start(std::vector<std::string> arguments) {
@@ -159,7 +175,7 @@ Finished run_mempoold(std::vector<std::string> arguments) {
     const std::string out = directory.path() + "/out";
     const std::string err = directory.path() + "/err";
     Finished finished;
-    finished.status = reap(spawn_mempoold(std::move(arguments), out, err));
+    finished.status = reap(spawn_mempoold(MEMPOOLD_PATH, std::move(arguments), out, err));
     finished.out = read_file(out);
     finished.err = read_file(err);
     return finished;

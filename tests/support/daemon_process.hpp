@@ -28,11 +28,17 @@ private:
 /// At most one daemon at a time; start() it as often as you like. Not thread-safe.
 class DaemonProcess {
 public:
-    DaemonProcess() = default;
+    DaemonProcess();
     DaemonProcess(const DaemonProcess&) = delete;
     DaemonProcess& operator=(const DaemonProcess&) = delete;
     /// Kills the daemon; prints its stderr if the running test has failed.
     ~DaemonProcess();
+
+    /// From the next start on it is this program, another build of mempoold.
+    void run_program(std::string path);
+    /// From the next start on it is user and group `id` and has no other groups; its directory is
+    /// theirs, and others may look into it. Needs root.
+    void run_as(uid_t id);
 
     /// Starts `mempoold --socket SOCKET_PATH arguments…` and waits until it says that it is ready.
     /// Throws std::runtime_error, with its stderr, if it ends instead.
@@ -70,7 +76,9 @@ private:
     std::string socket_path_ = directory_.path() + "/mempoold.sock";
     std::string log_path_ = directory_.path() + "/stderr.log";
     std::vector<std::string> arguments_;
+    std::string program_;
     std::size_t log_start_ = 0;  // of the last daemon
+    uid_t user_ = 0;             // 0: who runs the test
     pid_t pid_ = -1;
 };
 

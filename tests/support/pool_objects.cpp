@@ -50,8 +50,10 @@ std::vector<std::string> names_of(const std::string& pool) {
 
 std::string unique_pool(const std::string& stem) {
     static Registry registry;
-    std::string name =
-        stem + "-" + std::to_string(::getpid()) + "-" + std::to_string(registry.pools.size());
+    const char* const tag = std::getenv("MEMPOOL_TEST_TAG");
+    const std::string name = stem + (tag != nullptr ? std::string("-") + tag : "") + "-" +
+                             std::to_string(::getpid()) + "-" +
+                             std::to_string(registry.pools.size());
     registry.pools.push_back(name);
     return name;
 }

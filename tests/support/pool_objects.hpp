@@ -1,7 +1,9 @@
 // Names for the pools of a test, and removal of what they leave in /dev/shm.
 //
-// Used by every test that makes a pool. /dev/shm is shared by all tests that run at once, so a name
-// holds the process id. Never touches an object of a pool that it was not asked about.
+// Used by every test that makes a pool. /dev/shm is shared by all tests that run at once, and by
+// other daemons of the machine, so a name holds the process id, and $MEMPOOL_TEST_TAG, by which
+// dev_shm.sh knows what the tests of a build left. Never touches an object of a pool that it was
+// not asked about.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +12,9 @@
 
 namespace mempool_test {
 
-/// A pool name of this process alone: `stem`, the process id and a number. Whatever stands in
-/// /dev/shm under it is removed when this process exits (not in a forked child, not at a SIGKILL).
+/// A pool name of this process alone: `stem`, the tag, the process id and a number. Whatever stands
+/// in /dev/shm under it is removed when this process exits (not in a forked child, not at a
+/// SIGKILL).
 std::string unique_pool(const std::string& stem);
 
 /// Names in /dev/shm of all objects of `pool`, segments and what was set aside: each once, so

@@ -1,0 +1,27 @@
+// What a daemon takes of the machine, as /proc shows it to root.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+namespace mempool_test {
+
+struct DaemonFigures {
+    std::uint64_t resident_kib = 0;
+    std::uint64_t anonymous_kib = 0;  ///< of these: memory of its own, not of pools
+    std::uint64_t descriptors = 0;    ///< without those of the pool that may grow
+    std::uint64_t mappings = 0;       ///< the same
+};
+
+/// Of process `pid`; what belongs to `growing_pool` is left out.
+DaemonFigures figures_of(pid_t pid, const std::string& growing_pool);
+
+/// Whether `now` is as at the beginning, or near enough: a connection or an allocator's reserve
+/// more.
+bool is_settled(const DaemonFigures& before, const DaemonFigures& now);
+
+std::string describe(const DaemonFigures& figures);
+
+}  // namespace mempool_test
