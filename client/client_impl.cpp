@@ -118,6 +118,8 @@ ClientImpl::ClientImpl(Connection&& link, Mapping&& mapping,
       link_(std::move(link)),
       quota_(pool_, id_) {
     link_.greet_with(make_request(shm::RequestKind::kResume, pool_name(), attachment_));
+    pool_.lane(shm::LaneId{raw(id_)})
+        .mapped_at.store(reinterpret_cast<std::uintptr_t>(pool_.base()), std::memory_order_relaxed);
     hot.slots = pool_.slot(shm::SlotIndex{0});
     hot.stride = pool_.geometry().slot_stride;
     slot_size = mapping_->identity().geometry.shape.slot_size;

@@ -36,6 +36,7 @@ std::optional<shm::ClientId> ClientTable::add(const ClientIdentity& client, std:
     entry.attached_at = static_cast<std::uint32_t>(now);
     const shm::ClientId id{static_cast<std::uint32_t>(best)};
     view_.lane(shm::LaneId{raw(id)}).farewell.store(0, std::memory_order_relaxed);
+    view_.lane(shm::LaneId{raw(id)}).mapped_at.store(0, std::memory_order_relaxed);
     describe(entry, view_.client(id));
     show(id, shm::ClientState::kActive);
     return id;
