@@ -156,6 +156,7 @@ bool squat_with_lock(Attacker& a) {
 std::vector<std::string> what_stands(Attacker& a) {
     std::vector<std::string> found;
     for (const std::string& pool : {a.scene().work_pool, a.scene().open_pool}) {
+        found.push_back("/dev/shm/mempool." + pool);
         for (const std::string& object : objects_of(pool)) {
             found.push_back("/dev/shm/" + object);
         }
