@@ -22,17 +22,23 @@ shm::MonotonicClock::time_point deadline_after(std::chrono::nanoseconds timeout)
 
 }  // namespace
 
-void Client::Delete::operator()(detail::ClientCore* core) const noexcept {
-    delete static_cast<detail::ClientImpl*>(core);
+Client::Client(Client&& other) noexcept : core_(std::exchange(other.core_, nullptr)) {}
+Client& Client::operator=(Client&& other) noexcept {
+    if (this != &other) {
+        const Client former = std::move(*this);
+        core_ = std::exchange(other.core_, nullptr);
+    }
+    return *this;
+}
+// Leaves core_ as it is: a thread that calls a static Client after this finds the closed core.
+Client::~Client() {
+    if (core_ != nullptr) {
+        impl().leave();
+    }
 }
 
-Client::Client(std::unique_ptr<detail::ClientImpl> impl) noexcept : core_(impl.release()) {}
-Client::Client(Client&&) noexcept = default;
-Client& Client::operator=(Client&&) noexcept = default;
-Client::~Client() = default;
-
 Client Client::attach(std::string_view pool, const AttachOptions& options) {
-    return Client(detail::ClientImpl::attach(pool, options));
+    return Client(detail::ClientImpl::attach(pool, options).release());
 }
 
 detail::ClientImpl& Client::impl() const noexcept {

@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <exception>
 #include <new>
@@ -9,6 +11,7 @@
 
 #include "mempool/error.hpp"
 #include "mempool/shm/names.hpp"
+#include "no_cancellation.hpp"
 #include "registry.hpp"
 
 namespace mempool::detail {
@@ -24,6 +27,10 @@ std::uint64_t next_serial() noexcept {
     // Not in wiped memory: a child's clients continue the count, so none matches inherited lanes.
     static constinit std::atomic<std::uint64_t> last{0};
     return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+shm::Request goodbye(std::string_view pool, const shm::payload::Attachment& attachment) noexcept {
+    return make_request(shm::RequestKind::kBye, pool, shm::payload::Bye{.token = attachment.token});
 }
 
 // What the daemon answers, or its successor: one that ends to be restarted closes the connections
@@ -66,56 +73,67 @@ std::unique_ptr<ClientImpl> ClientImpl::attach(std::string_view pool,
     if (const std::string fault = shm::check_pool_name(pool); !fault.empty()) {
         throw Error(EINVAL, std::generic_category(), fault);
     }
+    const NoCancellation guard;
+    Registry::instance();  // makes it: from here on only what the daemon must hear of can fail
     Connection link(options);
-    shm::UniqueFd fd;
-    const shm::Reply reply = ask(link, make_request(shm::RequestKind::kAttach, pool), &fd);
+    shm::payload::Attachment attachment;
     std::unique_ptr<ClientImpl> client;
     try {
+        shm::UniqueFd fd;
+        attachment = shm::payload::of<shm::payload::Attachment>(
+            ask(link, make_request(shm::RequestKind::kAttach, pool), &fd));
         if (!fd) {
             throw Error(EPROTO, std::generic_category(),
                         "mempoold at " + link.path() + " passed no memory: see its log");
         }
         PoolIdentity identity = read_identity(fd.get(), pool);
-        const std::uint64_t id = reply.values[0];
-        if (id == 0 || id >= identity.geometry.shape.client_count) {
+        if (attachment.client == 0 || attachment.client >= identity.geometry.shape.client_count) {
             throw Error(EPROTO, std::generic_category(),
                         "mempoold at " + link.path() + " gave a client number out of range");
         }
-        client =
-            std::make_unique<ClientImpl>(std::move(link), Mapping(fd.get(), std::move(identity)),
-                                         shm::ClientId{static_cast<std::uint32_t>(id)});
+        Mapping mapping(fd.get(), std::move(identity));
+        client = std::make_unique<ClientImpl>(std::move(link), std::move(mapping), attachment);
+    } catch (const DescriptorLost& e) {
+        link.notify(goodbye(pool, shm::payload::of<shm::payload::Attachment>(e.reply())));
+        throw;
     } catch (...) {
         // Without it the daemon would keep the client's place as long as this process lives.
-        link.notify(make_request(shm::RequestKind::kBye, pool));
+        if (attachment.client != 0) {
+            link.notify(goodbye(pool, attachment));
+        }
         throw;
     }
-    client->begin();
+    client->confirm_attached();
     return client;
 }
 
-// The last step that can throw comes before anything is moved: see the catch in attach().
-ClientImpl::ClientImpl(Connection&& link, Mapping&& mapping, shm::ClientId id)
-    : id_(id),
-      mapping_((Registry::instance(), std::move(mapping))),
+// The last step that can throw comes before `link` is moved: see the last catch in attach().
+ClientImpl::ClientImpl(Connection&& link, Mapping&& mapping,
+                       const shm::payload::Attachment& attachment)
+    : attachment_(attachment),
+      id_{static_cast<std::uint32_t>(attachment.client)},
+      mapping_(std::move(mapping)),
+      pool_name_(mapping_->identity().name),
+      pool_(mapping_->pool()),
       link_(std::move(link)),
-      quota_(mapping_.pool(), id) {
-    link_.greet_with(make_request(shm::RequestKind::kResume, pool_name(), raw(id)));
-    const shm::Pool& pool = mapping_.pool();
-    hot.slots = pool.slot(shm::SlotIndex{0});
-    hot.stride = pool.geometry().slot_stride;
-    slot_size = mapping_.identity().geometry.shape.slot_size;
-    mapping_.extend([this](std::uint32_t number) { return fetch_segment(number); });
-    hot.limit.store(mapping_.limit(), std::memory_order_release);
+      quota_(pool_, id_) {
+    link_.greet_with(make_request(shm::RequestKind::kResume, pool_name(), attachment_));
+    hot.slots = pool_.slot(shm::SlotIndex{0});
+    hot.stride = pool_.geometry().slot_stride;
+    slot_size = mapping_->identity().geometry.shape.slot_size;
+    mapping_->extend([this](std::uint32_t number) { return fetch_segment(number); });
+    hot.limit.store(mapping_->limit(), std::memory_order_release);
 }
 
 // Until the pool was mapped, a daemon that was started again meanwhile took this process for one
 // that is done with it. From here on it sees the mapping; that it still knows the client, it says
 // now: where the connection was lost, the new one begins with a kResume, which must be granted.
-void ClientImpl::begin() {
+// What is asked after that does not matter.
+void ClientImpl::confirm_attached() {
     try {
         ask(link_, make_request(shm::RequestKind::kStatus, ""));
-    } catch (...) {
-        link_.notify(make_request(shm::RequestKind::kBye, pool_name()));
+    } catch (const Error& e) {
+        note_refusal(e);
         throw;
     }
     link_.limit_waits(kFetchTimeout);
@@ -124,10 +142,9 @@ void ClientImpl::begin() {
 }
 
 ClientImpl::~ClientImpl() {
-    if (!forked()) {
-        leave();
+    if (mapping_) {
+        end_attachment();
     }
-    // What is left is this process's own, in a forked child too.
     ThreadLane* lane = lanes_.load(std::memory_order_relaxed);
     while (lane != nullptr) {
         delete std::exchange(lane, lane->next);
@@ -135,46 +152,106 @@ ClientImpl::~ClientImpl() {
 }
 
 void ClientImpl::leave() noexcept {
-    Registry::instance().remove(*this);
-    for (ThreadLane* lane = lanes_.load(std::memory_order_relaxed); lane != nullptr;
-         lane = lane->next) {
-        if (lane->used) {
-            close(*lane);
+    const NoCancellation guard;
+    if (forked()) {
+        // All that is mapped and open here is this process's own; what it says is the parent's.
+        mapping_.reset();
+        link_.disconnect();
+        bury(this);
+        return;
+    }
+    close();
+    stays_.fetch_or(kLeft, std::memory_order_acq_rel);
+    {
+        const std::lock_guard home(home_mutex_);
+        if (home_) {
+            const std::lock_guard lanes(lanes_mutex_);
+            close(*home_);
+            home_.reset();
         }
     }
-    if (home_) {
-        close(*home_);
+    give_back_lane(serial());
+    end_stay();
+}
+
+bool ClientImpl::begin_stay() noexcept {
+    std::uint32_t seen = stays_.load(std::memory_order_relaxed);
+    do {
+        if ((seen & kLeft) != 0) {
+            return false;
+        }
+    } while (!stays_.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel,
+                                           std::memory_order_relaxed));
+    return true;
+}
+
+void ClientImpl::end_stay() noexcept {
+    if (stays_.fetch_sub(1, std::memory_order_acq_rel) == (kLeft | 1U)) {
+        Registry::instance().remove(*this);
+        end_attachment();
+        bury(this);
     }
-    mapping_.pool().client(id_).state.store(shm::ClientState::kLeaving, std::memory_order_release);
-    link_.notify(make_request(shm::RequestKind::kBye, pool_name()));
+}
+
+// A goodbye is a promise about memory: nothing of the pool is mapped when it is said. The token in
+// the home lane's record proves that a LEAVING was this client's own, to a daemon that is down now.
+// Of a client that was ended these records may be somebody else's by now.
+void ClientImpl::end_attachment() noexcept {
+    const NoCancellation guard;
+    if (!ended()) {
+        pool_.lane(shm::LaneId{raw(id_)})
+            .farewell.store(attachment_.token, std::memory_order_relaxed);
+        pool_.client(id_).state.store(shm::ClientState::kLeaving, std::memory_order_release);
+    }
+    mapping_.reset();
+    link_.notify(goodbye(pool_name_, attachment_));
+    link_.disconnect();
+}
+
+// A thread may still call through a Client that was destroyed at exit, and a ~Slot may come after
+// its Client: mistakes, but in a program that is about to end. They find a closed client in the
+// place of the last few that went. (Not in wiped memory: a child has its parent's.)
+void ClientImpl::bury(ClientImpl* client) noexcept {
+    static constinit std::array<std::atomic<ClientImpl*>, 32> graves{};
+    static constinit std::atomic<std::size_t> next{0};
+    const std::size_t grave = next.fetch_add(1, std::memory_order_relaxed) % graves.size();
+    delete graves[grave].exchange(client, std::memory_order_acq_rel);
 }
 
 // Lanes.
 
 ThreadLane* ClientImpl::claim_lane() noexcept {
-    const shm::Pool& pool = mapping_.pool();
-    const std::uint32_t first = pool.geometry().shape.client_count;
-    const std::uint32_t lanes = pool.geometry().lane_count - first;
+    if (!begin_stay()) {
+        return nullptr;
+    }
+    const std::uint32_t first = pool_.geometry().shape.client_count;
+    const std::uint32_t lanes = pool_.geometry().lane_count - first;
     // Each client begins at a place of its own, so that they seldom meet.
     const std::uint32_t start = raw(id_) * (shm::kLanesPerClient - 1) % lanes;
-    for (std::uint32_t k = 0; k < lanes; ++k) {
+    for (std::uint32_t k = 0; k < lanes && !ended(); ++k) {
         const shm::LaneId id{first + (start + k) % lanes};
-        if (shm::try_claim_lane(pool, id, id_)) {
-            return equip(id);
+        if (shm::try_claim_lane(pool_, id, id_)) {
+            if (ThreadLane* lane = equip(id); lane != nullptr) {
+                return lane;
+            }
+            break;
         }
     }
+    end_stay();
     return nullptr;
 }
 
 ThreadLane* ClientImpl::equip(shm::LaneId id) noexcept {
-    shm::Lane lane(mapping_.pool(), id, id_);
+    shm::Lane lane(pool_, id, id_);
     if (lane.open()) {
         if (ThreadLane* kept = keep(lane); kept != nullptr) {
             return kept;
         }
         lane.close();
     }
-    shm::free_lane(mapping_.pool(), id);
+    if (!ended()) {
+        shm::free_lane(pool_, id);
+    }
     return nullptr;
 }
 
@@ -198,73 +275,102 @@ ThreadLane* ClientImpl::keep(const shm::Lane& lane) noexcept {
 }
 
 void ClientImpl::retire(ThreadLane& lane) noexcept {
-    const std::lock_guard guard(lanes_mutex_);
-    close(lane);
+    {
+        const std::lock_guard guard(lanes_mutex_);
+        close(lane);
+    }
+    end_stay();
 }
 
+// The lanes of a client that was ended are not its own any more: the daemon deals with them.
 void ClientImpl::close(ThreadLane& lane) noexcept {
-    lane.lane.close();
-    shm::free_lane(mapping_.pool(), lane.lane.id());
+    if (!ended()) {
+        lane.lane.close();
+        shm::free_lane(pool_, lane.lane.id());
+    }
     lane.used = false;
 }
 
-bool ClientImpl::open_home() noexcept {
+Errc ClientImpl::open_home() noexcept {
     if (home_) {
-        return true;
+        return kNone;
     }
-    const shm::Pool& pool = mapping_.pool();
+    if (has_left()) {
+        return Errc::kClosed;
+    }
+    if (ended()) {
+        return Errc::kEnded;
+    }
     const shm::LaneId id{raw(id_)};
-    const shm::LaneWord word{pool.lane(id).word.load(std::memory_order_acquire)};
+    const shm::LaneWord word{pool_.lane(id).word.load(std::memory_order_acquire)};
     const bool ours = word.state() == shm::LaneState::kOwned && word.client() == id_;
-    if (!ours && !shm::try_claim_lane(pool, id, id_)) {
-        return false;
+    if (!ours && !shm::try_claim_lane(pool_, id, id_)) {
+        return Errc::kPoolDamaged;
     }
-    shm::Lane lane(pool, id, id_);
+    shm::Lane lane(pool_, id, id_);
     if (!lane.open()) {
-        return false;
+        return Errc::kPoolDamaged;
     }
     home_.reset(new (std::nothrow) ThreadLane(lane));
     if (!home_) {
         lane.close();
-        return false;
+        return Errc::kPoolDamaged;
     }
-    return true;
+    return kNone;
 }
 
 // Segments and growth: the two things a running client needs the daemon for.
 
 bool ClientImpl::map_beyond(std::uint32_t seen) noexcept {
+    const NoCancellation no_cancellation;
     const std::lock_guard guard(mapping_mutex_);
-    if (mapping_.limit() <= seen) {
-        mapping_.extend([this](std::uint32_t number) { return fetch_segment(number); });
+    if (mapping_->limit() <= seen && !ended()) {
+        mapping_->extend([this](std::uint32_t number) { return fetch_segment(number); });
         if (!closed_.load(std::memory_order_relaxed)) {
-            hot.limit.store(mapping_.limit(), std::memory_order_release);
+            hot.limit.store(mapping_->limit(), std::memory_order_release);
         }
     }
-    return mapping_.limit() > seen;
+    return mapping_->limit() > seen;
 }
 
 // No index is below the limit then, so every get takes the slow way and finds `closed_`.
 void ClientImpl::close() noexcept {
-    if (forked()) {
+    if (forked() || !begin_stay()) {
         return;
     }
-    const std::lock_guard guard(mapping_mutex_);
-    closed_.store(true, std::memory_order_seq_cst);
-    hot.limit.store(0, std::memory_order_release);
-    std::atomic<std::uint32_t>& sequence = mapping_.pool().live().wake_sequence;
-    sequence.fetch_add(1, std::memory_order_seq_cst);
-    shm::futex_wake(sequence, ~std::uint64_t{0});  // strangers too: they look, and sleep again
+    {
+        const std::lock_guard guard(mapping_mutex_);
+        closed_.store(true, std::memory_order_seq_cst);
+        hot.limit.store(0, std::memory_order_release);
+        std::atomic<std::uint32_t>& sequence = pool_.live().wake_sequence;
+        if (!ended()) {
+            sequence.fetch_add(1, std::memory_order_seq_cst);
+        }
+        // Strangers too: they look, and sleep again.
+        shm::futex_wake(sequence, ~std::uint64_t{0});
+    }
+    end_stay();
+}
+
+void ClientImpl::note_refusal(const Error& why) noexcept {
+    if (why.code() == std::error_code(ESTALE, std::generic_category())) {
+        disowned_.store(true, std::memory_order_release);
+    }
 }
 
 shm::UniqueFd ClientImpl::fetch_segment(std::uint32_t number) noexcept {
-    if (Connection::Clock::now() < next_fetch_) {
+    if (ended() || Connection::Clock::now() < next_fetch_) {
         return {};
     }
     shm::UniqueFd fd;
+    const std::lock_guard guard(link_mutex_);
     try {
-        const std::lock_guard guard(link_mutex_);
-        link_.call(make_request(shm::RequestKind::kSegment, pool_name(), number), &fd);
+        link_.call(make_request(shm::RequestKind::kSegment, pool_name(),
+                                shm::payload::Segment{.number = number}),
+                   &fd);
+    } catch (const Error& e) {
+        note_refusal(e);
+        next_fetch_ = Connection::Clock::now() + kFetchPause;
     } catch (const std::exception&) {
         next_fetch_ = Connection::Clock::now() + kFetchPause;
     }
@@ -272,18 +378,17 @@ shm::UniqueFd ClientImpl::fetch_segment(std::uint32_t number) noexcept {
 }
 
 bool ClientImpl::at_full_size() const noexcept {
-    const shm::Pool& pool = mapping_.pool();
-    const std::uint32_t count = pool.segment_count();
+    const std::uint32_t count = pool_.segment_count();
     std::uint64_t slots = 0;
     for (std::uint32_t k = 0; k < count; ++k) {
-        slots += pool.read_segment(k).slot_count;
+        slots += pool_.read_segment(k).slot_count;
     }
-    return count == shm::kMaxSegments || slots >= pool.geometry().shape.max_slots;
+    return count == shm::kMaxSegments || slots >= pool_.geometry().shape.max_slots;
 }
 
 void ClientImpl::ask_for_growth() noexcept {
-    std::atomic<std::uint32_t>& wanted = mapping_.pool().live().grow_wanted;
-    if (at_full_size() || wanted.load(std::memory_order_relaxed) != 0 ||
+    std::atomic<std::uint32_t>& wanted = pool_.live().grow_wanted;
+    if (ended() || at_full_size() || wanted.load(std::memory_order_relaxed) != 0 ||
         wanted.exchange(1, std::memory_order_relaxed) != 0) {
         return;
     }
@@ -292,6 +397,9 @@ void ClientImpl::ask_for_growth() noexcept {
     const std::unique_lock guard(link_mutex_, std::try_to_lock);
     if (guard) {
         link_.notify(make_request(shm::RequestKind::kWantMore, pool_name()));
+        if (link_.is_resume_refused()) {
+            disowned_.store(true, std::memory_order_release);
+        }
     }
 }
 

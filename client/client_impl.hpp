@@ -4,8 +4,17 @@
 // gave up (no lane yet, nothing free, a segment to map, a forked child): operations.cpp, and what
 // that needs in client_impl.cpp.
 //
-// Locks, outer before inner: the registry's > lanes_mutex_; home_mutex_; mapping_mutex_ >
-// link_mutex_.
+// Locks, outer before inner: home_mutex_; lanes_mutex_; mapping_mutex_ > link_mutex_. The
+// registry's is held over no other.
+//
+// A client's end. The pool stays mapped as long as somebody may look into it: the Client object, a
+// thread that has a lane, or one without that is inside a slow operation. Each is a stay; stays_
+// counts them. ~Client closes the client, takes back its own thread's lane and the home lane, and
+// ends its stay; whoever ends the last one says goodbye. The object itself is kept for a while
+// longer, without memory of the pool, so that a late call finds a client that refuses (bury()).
+//
+//   open ──close()──► closed ──~Client──► left ──the last stay ends──► gone ──bury()──► deleted
+//     └────────────────~Client────────────►┘      (goodbye said)
 #pragma once
 
 #include <atomic>
@@ -14,6 +23,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,10 +46,14 @@ class ClientImpl : public ClientCore {
 public:
     static std::unique_ptr<ClientImpl> attach(std::string_view pool, const AttachOptions& options);
 
-    ClientImpl(Connection&& link, Mapping&& mapping, shm::ClientId id);
+    ClientImpl(Connection&& link, Mapping&& mapping, const shm::payload::Attachment& attachment);
     ClientImpl(const ClientImpl&) = delete;
     ClientImpl& operator=(const ClientImpl&) = delete;
     ~ClientImpl();
+
+    /// What ~Client does: the program is done with this client. It may be deleted at once, or when
+    /// the last thread has given its lane back.
+    void leave() noexcept;
 
     /// Where a function takes `error`, it may be nullptr.
     [[nodiscard]] Got get_slowly(std::error_code* error) noexcept;
@@ -56,29 +70,39 @@ public:
     [[nodiscard]] std::size_t put_bulk(std::span<const Handle> handles) noexcept;
     void close() noexcept;
 
-    /// Returns a slot to the client it came from.
-    static Errc put(Slot& slot) noexcept;
+    /// Returns each slot to the client it came from.
     static std::size_t put_bulk(std::span<Slot> slots) noexcept;
 
     [[nodiscard]] std::uint64_t serial() const noexcept {
         return hot.serial.load(std::memory_order_relaxed);
     }
     // The rest stands outside the hot page: it stays true in a forked child.
-    [[nodiscard]] const std::string& pool_name() const noexcept { return mapping_.identity().name; }
-    [[nodiscard]] std::byte* base() const noexcept { return mapping_.pool().base(); }
+    [[nodiscard]] const std::string& pool_name() const noexcept { return pool_name_; }
+    [[nodiscard]] std::byte* base() const noexcept { return pool_.base(); }
     [[nodiscard]] shm::ClientId id() const noexcept { return id_; }
 
-    /// Claims a lane for the calling thread; nullptr if none is to be had.
+    /// Claims a lane for the calling thread; nullptr if none can be had.
     ThreadLane* claim_lane() noexcept;
-    /// Takes back the lane of a thread that ends.
+    /// Takes back the lane of the calling thread. `this` may be gone afterwards.
     void retire(ThreadLane& lane) noexcept;
+    /// Whether the Client object still exists.
+    [[nodiscard]] bool has_left() const noexcept {
+        return (stays_.load(std::memory_order_acquire) & kLeft) != 0;
+    }
 
 private:
     friend class Registry;
+    class Stay;
 
     [[nodiscard]] bool forked() const noexcept { return serial() == 0; }
+    /// Whether the daemon ended this attachment: then nothing in the pool is this client's any
+    /// more.
+    [[nodiscard]] bool ended() const noexcept {
+        return disowned_.load(std::memory_order_acquire) ||
+               pool_.client(id_).epoch.load(std::memory_order_acquire) != attachment_.epoch;
+    }
     [[nodiscard]] std::uint32_t options() const noexcept {
-        return mapping_.pool().live().options.load(std::memory_order_relaxed);
+        return pool_.live().options.load(std::memory_order_relaxed);
     }
     [[nodiscard]] bool erases() const noexcept { return (options() & shm::kEraseOnPut) != 0; }
     [[nodiscard]] static shm::Taken taken_of(Handle handle) noexcept {
@@ -90,6 +114,8 @@ private:
     [[nodiscard]] Slot slot_of(const Got& got) const noexcept { return {got, data_of(got.name)}; }
 
     // operations.cpp
+    /// Returns the slot that `slot` holds, in no run with others.
+    static Errc put_by_itself(Slot& slot) noexcept;
     [[nodiscard]] Errc put_shared_slowly(Handle handle) noexcept;
     /// Gets a slot by whatever it takes but waiting; `counted`: a failure was counted already.
     /// kNone with kExhausted or kBusy in `result`: there is none.
@@ -115,21 +141,38 @@ private:
     [[nodiscard]] ThreadLane* equip(shm::LaneId id) noexcept;
     [[nodiscard]] ThreadLane* keep(const shm::Lane& lane) noexcept;
     void close(ThreadLane& lane) noexcept;
-    [[nodiscard]] bool open_home() noexcept;
+    /// kNone, else why there is no home lane.
+    [[nodiscard]] Errc open_home() noexcept;
 
     /// Maps what was announced; whether an index of `seen` or more is mapped now.
     [[nodiscard]] bool map_beyond(std::uint32_t seen) noexcept;
     [[nodiscard]] shm::UniqueFd fetch_segment(std::uint32_t number) noexcept;
     [[nodiscard]] bool at_full_size() const noexcept;
     void ask_for_growth() noexcept;
-    void begin();
-    void leave() noexcept;
+    void confirm_attached();
+    /// Takes note of a refusal that says that the attachment was ended.
+    void note_refusal(const Error& why) noexcept;
 
+    /// Begins a stay of the calling thread; false if the client has left.
+    [[nodiscard]] bool begin_stay() noexcept;
+    /// Ends one; the last one of a client that has left ends the attachment.
+    void end_stay() noexcept;
+    /// Unmaps the pool and says goodbye. Nobody has a lane, or is inside, any more.
+    void end_attachment() noexcept;
+    static void bury(ClientImpl* client) noexcept;
+
+    static constexpr std::uint32_t kLeft = 1U << 31U;  // of stays_: the Client object is gone
+
+    const shm::payload::Attachment attachment_;
     const shm::ClientId id_;
-    Mapping mapping_;
+    std::optional<Mapping> mapping_;  // empty once the attachment has ended
+    const std::string pool_name_;
+    const shm::Pool pool_;
     Connection link_;
     Quota quota_;
-    ClientImpl* next_client_ = nullptr;  // the registry's
+    std::atomic<std::uint32_t> stays_{1};  // the Client object's
+    std::atomic<bool> disowned_{false};    // the daemon said that the attachment was ended
+    ClientImpl* next_client_ = nullptr;    // the registry's
 
     std::mutex home_mutex_;
     std::unique_ptr<ThreadLane> home_;
@@ -143,15 +186,33 @@ private:
     std::mutex link_mutex_;
 };
 
-inline Errc ClientImpl::put(Slot& slot) noexcept {
-    if (!slot) [[unlikely]] {
-        return Errc::kEmptySlot;
+/// A stay for one slow operation: counted where the thread has no lane of its own, which is a stay
+/// already. Whatever touches the pool's memory, and is not known to have a lane, begins with one.
+class ClientImpl::Stay {
+public:
+    explicit Stay(ClientImpl& client) noexcept : client_(client) {
+        if (client.forked()) {
+            refusal_ = Errc::kForked;
+        } else if (own_lane(client) == nullptr) {
+            counted_ = client.begin_stay();
+            refusal_ = counted_ ? kNone : Errc::kClosed;
+        }
     }
-    slot.data_ = nullptr;
-    return detail::try_put(slot.owner_, slot.name_)
-               ? kNone
-               : static_cast<ClientImpl*>(slot.owner_.core())
-                     ->put_slowly(slot.name_, slot.owner_.flags());
-}
+    Stay(const Stay&) = delete;
+    Stay& operator=(const Stay&) = delete;
+    ~Stay() {
+        if (counted_) {
+            client_.end_stay();
+        }
+    }
+
+    /// kNone, else why the operation must be refused, and the pool left alone.
+    [[nodiscard]] Errc refusal() const noexcept { return refusal_; }
+
+private:
+    ClientImpl& client_;
+    bool counted_ = false;
+    Errc refusal_ = kNone;
+};
 
 }  // namespace mempool::detail

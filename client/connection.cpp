@@ -1,24 +1,73 @@
 #include "connection.hpp"
 
 #include <poll.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <climits>
 #include <cstring>
-#include <system_error>
+#include <utility>
 
-#include "mempool/error.hpp"
 #include "mempool/shm/names.hpp"
+#include "no_cancellation.hpp"
+#include "trusted_path.hpp"
 
 namespace mempool::detail {
 namespace {
 
+using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kRetryInterval{100};
 constexpr milliseconds kLongestTimeout{std::chrono::hours{24}};
 constexpr std::int32_t kLastErrno = 4095;
+constexpr std::int32_t kEndedErrno = ESTALE;  // the daemon's for an attachment that was ended
+
+constexpr const char* kRoomForDescriptors =
+    "close some, or raise its limit (ulimit -n, LimitNOFILE= of its unit)";
+
+/// Whether the file at `path` has no name any more where it was made: what stands there is a mount
+/// of the file alone.
+bool was_replaced(const std::string& path) noexcept {
+    struct stat status {};
+    return ::stat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode) && status.st_nlink == 0;
+}
+
+/// The path to connect to, for as long as the connection object lives: the working directory may
+/// change. Throws Error if it can't be known, or must not be trusted.
+std::string resolve(const std::string& given) {
+    std::string path = given.empty() ? shm::default_socket_path() : given;
+    if (path.front() != '/') {
+        std::array<char, PATH_MAX> here{};
+        if (::getcwd(here.data(), here.size()) == nullptr) {
+            throw Error(errno, std::generic_category(),
+                        "the socket path " + path +
+                            " is relative, and the working directory can't be read: give an "
+                            "absolute one");
+        }
+        path.insert(0, std::string(here.data()) + "/");
+    }
+    if (path.size() >= sizeof(sockaddr_un::sun_path)) {
+        throw Error(ENAMETOOLONG, std::generic_category(),
+                    "the socket path " + path + " is longer than " +
+                        std::to_string(sizeof(sockaddr_un::sun_path) - 1) +
+                        " bytes: use a shorter one");
+    }
+    if (::getauxval(AT_SECURE) != 0) {
+        if (const std::string part = distrusted_part_of(path, ::geteuid()); !part.empty()) {
+            throw Error(EACCES, std::generic_category(),
+                        "this program runs with more rights than its caller, and others may change "
+                        "what is at " +
+                            part + ": use a socket in a directory of root's");
+        }
+    }
+    return path;
+}
 
 std::string connect_error_text(int error, const std::string& path) {
     const std::string remedy = "start it ('systemctl start mempoold', or 'mempoold --socket " +
@@ -28,6 +77,11 @@ std::string connect_error_text(int error, const std::string& path) {
         case ENOTDIR:
             return "mempoold is not running (no socket at " + path + "): " + remedy;
         case ECONNREFUSED:
+            if (was_replaced(path)) {
+                return "nobody listens at " + path +
+                       " any more: the socket was replaced, and what is mounted here is the old "
+                       "one. Mount the directory that it is in, not the socket alone";
+            }
             return "mempoold is not running (nobody listens at " + path + "): " + remedy;
         case EACCES:
         case EPERM:
@@ -38,6 +92,9 @@ std::string connect_error_text(int error, const std::string& path) {
         case ETIMEDOUT:
             return "mempoold at " + path +
                    " does not accept the connection in time: is it stopped or overloaded?";
+        case EMFILE:
+            return "this process has no descriptor left to reach mempoold at " + path + ": " +
+                   kRoomForDescriptors;
         default:
             return "cannot connect to mempoold at " + path;
     }
@@ -59,19 +116,14 @@ shm::Request make_request(shm::RequestKind kind, std::string_view pool,
 }
 
 Connection::Connection(const AttachOptions& options)
-    : path_(options.socket.empty() ? shm::default_socket_path() : options.socket),
+    : path_(resolve(options.socket)),
       timeout_(std::clamp(options.timeout, milliseconds{0}, kLongestTimeout)) {
     address_.sun_family = AF_UNIX;
-    if (path_.size() >= sizeof(address_.sun_path)) {
-        throw Error(ENAMETOOLONG, std::generic_category(),
-                    "the socket path " + path_ + " is longer than " +
-                        std::to_string(sizeof(address_.sun_path) - 1) +
-                        " bytes: use a shorter one");
-    }
     shm::copy_text(address_.sun_path, path_);
 }
 
 void Connection::connect() {
+    const NoCancellation guard;
     if (socket_) {
         return;
     }
@@ -85,46 +137,66 @@ void Connection::connect() {
 int Connection::open_socket(bool may_wait) noexcept {
     last_attempt_ = Clock::now();
     const int kind = SOCK_SEQPACKET | SOCK_CLOEXEC | (may_wait ? 0 : SOCK_NONBLOCK);
-    shm::UniqueFd fd{::socket(AF_UNIX, kind, 0)};
-    if (!fd) {
+    OwnSocket fresh{::socket(AF_UNIX, kind, 0)};
+    const int fd = fresh.get();
+    if (fd < 0) {
         return errno;
     }
-    if (may_wait) {
-        // The limit for connect(2) too, which waits while the daemon's backlog is full. Zero would
-        // mean for ever.
-        const auto limit = std::max(timeout_, milliseconds{1});
-        timeval wait{};
-        wait.tv_sec = std::chrono::duration_cast<std::chrono::seconds>(limit).count();
-        wait.tv_usec = (limit % std::chrono::seconds{1}) / std::chrono::microseconds{1};
-        ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
-    }
-    int result = 0;
-    do {
-        result =
-            ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address_), sizeof(address_));
-    } while (result != 0 && errno == EINTR);
-    if (result != 0) {
-        return errno;
+    // Zero would mean for ever.
+    const auto limit = may_wait ? std::max(timeout_, milliseconds{1}) : milliseconds{0};
+    if (const int error = connect_by(*last_attempt_ + limit, fd); error != 0) {
+        return error;
     }
     if (greeting_) {
-        const int error = shm::send_message(fd.get(), *greeting_, -1, MSG_DONTWAIT);
+        const int error = shm::send_message(fd, *greeting_, -1, MSG_DONTWAIT);
         if (error != 0) {
             return error;
         }
     }
-    socket_ = std::move(fd);
+    socket_ = std::move(fresh);
     return 0;
 }
 
+// connect(2) waits while the daemon's backlog is full, as long as SO_SNDTIMEO says: from its start,
+// so a signal must not start it again with the same time.
+int Connection::connect_by(Clock::time_point deadline, int fd) const noexcept {
+    for (;;) {
+        const auto left =
+            std::max(std::chrono::ceil<microseconds>(deadline - Clock::now()), microseconds{1});
+        timeval wait{};
+        wait.tv_sec = std::chrono::duration_cast<std::chrono::seconds>(left).count();
+        wait.tv_usec = (left % std::chrono::seconds{1}).count();
+        ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+        if (::connect(fd, reinterpret_cast<const sockaddr*>(&address_), sizeof(address_)) == 0) {
+            return 0;
+        }
+        if (errno != EINTR) {
+            return errno;
+        }
+        if (Clock::now() >= deadline) {
+            return EAGAIN;
+        }
+    }
+}
+
 void Connection::fail(int error, const std::string& text) {
-    socket_.reset();
+    socket_.close();
     throw Error(error, std::generic_category(), text);
+}
+
+int Connection::checked_socket() {
+    const int fd = socket_.get();
+    if (fd < 0) {
+        fail(ECONNRESET, "this program closed the library's connection to mempoold at " + path_ +
+                             " in the middle of a request: try again");
+    }
+    return fd;
 }
 
 void Connection::wait_for(short events, Clock::time_point deadline) {
     for (;;) {
         const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
-        pollfd waited{socket_.get(), events, 0};
+        pollfd waited{checked_socket(), events, 0};
         const int ready =
             ::poll(&waited, 1, static_cast<int>(std::max<milliseconds::rep>(left.count(), 0)));
         if (ready > 0) {
@@ -145,7 +217,7 @@ void Connection::throw_parting_words() {
     shm::Reply reply;
     shm::UniqueFd unwanted;
     for (int attempt = 0; attempt < 2; ++attempt) {
-        if (shm::receive_message(socket_.get(), reply, unwanted, MSG_DONTWAIT) == 0 &&
+        if (shm::receive_message(checked_socket(), reply, unwanted, MSG_DONTWAIT) == 0 &&
             reply.version == shm::kWireVersion && reply.error > 0 && reply.error <= kLastErrno) {
             fail(reply.error, std::string(shm::text_of(reply.text)));
         }
@@ -154,7 +226,7 @@ void Connection::throw_parting_words() {
 
 void Connection::send_by(Clock::time_point deadline, const shm::Request& request) {
     for (;;) {
-        const int error = shm::send_message(socket_.get(), request, -1, MSG_DONTWAIT);
+        const int error = shm::send_message(checked_socket(), request, -1, MSG_DONTWAIT);
         if (error == 0) {
             return;
         }
@@ -167,16 +239,17 @@ void Connection::send_by(Clock::time_point deadline, const shm::Request& request
     }
 }
 
-shm::Reply Connection::receive_by(Clock::time_point deadline, shm::UniqueFd& passed) {
+shm::Reply Connection::receive_by(Clock::time_point deadline, shm::UniqueFd& passed, bool& lost) {
     shm::Reply reply;
     for (;;) {
-        const int error = shm::receive_message(socket_.get(), reply, passed, MSG_DONTWAIT);
+        const int error = shm::receive_message(checked_socket(), reply, passed, MSG_DONTWAIT);
+        const bool whole = error == 0 || error == EMFILE;
         if (error == EAGAIN) {
             wait_for(POLLIN, deadline);
         } else if (is_gone(error)) {
             throw_parting_words();
             fail(ECONNRESET, "mempoold at " + path_ + " has closed the connection: see its log");
-        } else if (error != 0) {
+        } else if (!whole) {
             fail(error, "the answer from " + path_ +
                             " is not mempoold's: is another program listening there?");
         } else if (reply.version != shm::kWireVersion) {
@@ -184,19 +257,31 @@ shm::Reply Connection::receive_by(Clock::time_point deadline, shm::UniqueFd& pas
                              std::to_string(reply.version) + " of the protocol, this library " +
                              std::to_string(shm::kWireVersion) + ": use the matching release");
         } else {
+            const bool came = static_cast<bool>(passed);
+            passed.reset(above_stdio(passed.release()));
+            lost = error == EMFILE || (came && !passed);
+            note(reply);
             return reply;
         }
     }
 }
 
+void Connection::note(const shm::Reply& reply) noexcept {
+    if (greeting_ && reply.kind == greeting_->kind && reply.error == kEndedErrno) {
+        resume_refused_ = true;
+    }
+}
+
 shm::Reply Connection::call(const shm::Request& request, shm::UniqueFd* passed) {
+    const NoCancellation guard;
     drain();
     connect();
     const Clock::time_point deadline = Clock::now() + timeout_;
     send_by(deadline, request);
     for (;;) {
         shm::UniqueFd fd;
-        const shm::Reply reply = receive_by(deadline, fd);
+        bool lost = false;
+        const shm::Reply reply = receive_by(deadline, fd, lost);
         const bool to_greeting = greeting_ && reply.kind == greeting_->kind;
         if (reply.error != 0) {
             const bool known = reply.error > 0 && reply.error <= kLastErrno;
@@ -204,7 +289,7 @@ shm::Reply Connection::call(const shm::Request& request, shm::UniqueFd* passed) 
             const std::string shown =
                 text.empty() ? "mempoold refused the request" : std::string(text);
             if (to_greeting || reply.kind != request.kind) {
-                socket_.reset();
+                socket_.close();
             }
             throw Error(known ? reply.error : EPROTO, std::generic_category(), shown);
         }
@@ -214,10 +299,13 @@ shm::Reply Connection::call(const shm::Request& request, shm::UniqueFd* passed) 
         if (reply.kind != request.kind) {
             fail(EPROTO, "mempoold at " + path_ + " answered another question: see its log");
         }
-        if (reply.kind == shm::RequestKind::kAttach) {
-            pool_key_ = reply.values[1];
-        }
         if (passed != nullptr) {
+            if (lost) {
+                throw DescriptorLost(reply,
+                                     std::string("this process has no descriptor left for the "
+                                                 "memory that mempoold passed: ") +
+                                         kRoomForDescriptors);
+            }
             *passed = std::move(fd);
         }
         return reply;
@@ -225,27 +313,32 @@ shm::Reply Connection::call(const shm::Request& request, shm::UniqueFd* passed) 
 }
 
 void Connection::drain() noexcept {
-    while (socket_) {
+    for (int fd = socket_.get(); fd >= 0; fd = socket_.get()) {
         shm::Reply reply;
         shm::UniqueFd unwanted;
-        const int error = shm::receive_message(socket_.get(), reply, unwanted, MSG_DONTWAIT);
+        const int error = shm::receive_message(fd, reply, unwanted, MSG_DONTWAIT);
         if (error == EAGAIN) {
             return;
         }
-        if (error != 0 || reply.error != 0) {
-            socket_.reset();
+        const bool whole = error == 0 || error == EMFILE;
+        if (whole) {
+            note(reply);
+        }
+        if (!whole || reply.error != 0) {
+            socket_.close();
         }
     }
 }
 
 bool Connection::notify(const shm::Request& request) noexcept {
+    const NoCancellation guard;
     drain();
-    if (socket_) {
-        const int error = shm::send_message(socket_.get(), request, -1, MSG_DONTWAIT);
+    if (const int fd = socket_.get(); fd >= 0) {
+        const int error = shm::send_message(fd, request, -1, MSG_DONTWAIT);
         if (error == 0 || error == EAGAIN) {
             return error == 0;
         }
-        socket_.reset();
+        socket_.close();
     }
     if (last_attempt_ && Clock::now() - *last_attempt_ < kRetryInterval) {
         return false;

@@ -25,8 +25,10 @@ public:
             case Errc::kForked:
                 return "this client belongs to the parent process: attach anew after fork()";
             case Errc::kSegmentUnavailable:
-                return "a segment that was added to the pool cannot be mapped: start mempoold, or "
-                       "give this process access to /dev/shm";
+                return "a segment that was added to the pool cannot be mapped: start mempoold, "
+                       "give "
+                       "this process access to /dev/shm, or raise its limit of descriptors "
+                       "(ulimit -n)";
             case Errc::kPoolDamaged:
                 return "the pool's shared records were overwritten: see mempoolctl audit";
             case Errc::kClosed:

@@ -99,6 +99,10 @@ const char* name_of(ClientState state) {
             return "active";
         case ClientState::kLeaving:
             return "leaving";
+        case ClientState::kEnded:
+            return "ended";
+        case ClientState::kUnseen:
+            return "unseen";
         default:
             return "dead";
     }
@@ -310,6 +314,7 @@ std::vector<ClientInfo> Inspector::clients() const {
                                .uid = record.uid,
                                .command = std::string(shm::text_of(record.command)),
                                .state = name_of(state),
+                               .epoch = record.epoch.load(std::memory_order_relaxed),
                                .attached_at = record.attached_at,
                                .held = census.held_by[c],
                                .cached = cached[c],

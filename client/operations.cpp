@@ -46,11 +46,11 @@ Errc ClientImpl::with_lane(Use use) noexcept {
         return kNone;
     }
     const std::lock_guard guard(home_mutex_);
-    if (!open_home()) {
-        return Errc::kPoolDamaged;
+    const Errc no_lane = open_home();
+    if (no_lane == kNone) {
+        use(home_->lane);
     }
-    use(home_->lane);
-    return kNone;
+    return no_lane;
 }
 
 // Getting.
@@ -64,8 +64,11 @@ Errc ClientImpl::take(shm::Taken& taken, bool counted, shm::Turn turn,
         if (forked()) {
             return Errc::kForked;
         }
+        if (ended()) {
+            return Errc::kEnded;
+        }
         // What may come with one slot is a magazine, and the fast path takes the rest of it.
-        const std::uint32_t allowed = quota_.allow(mapping_.pool().magazine_capacity());
+        const std::uint32_t allowed = quota_.allow(pool_.magazine_capacity());
         if (allowed == 0) {
             return Errc::kOverQuota;
         }
@@ -87,21 +90,23 @@ Errc ClientImpl::take(shm::Taken& taken, bool counted, shm::Turn turn,
         }
         if (!map_beyond(limit)) {
             share_if_waited_for();  // others may be able to map it
-            return Errc::kSegmentUnavailable;
+            return ended() ? Errc::kEnded : Errc::kSegmentUnavailable;
         }
     }
 }
 
 void ClientImpl::share_if_waited_for() noexcept {
-    if (mapping_.pool().live().waiters.load(std::memory_order_relaxed) != 0) {
+    if (pool_.live().waiters.load(std::memory_order_relaxed) != 0) {
         with_lane([](shm::Lane& lane) { lane.share(); });
     }
 }
 
 Got ClientImpl::get_slowly(std::error_code* error) noexcept {
+    const Stay stay(*this);
     shm::Taken taken;
     shm::GetResult result = shm::GetResult::kExhausted;
-    const Errc why = take(taken, false, shm::Turn::kUsual, result);
+    const Errc why =
+        stay.refusal() != kNone ? stay.refusal() : take(taken, false, shm::Turn::kUsual, result);
     if (why == kNone && result == shm::GetResult::kOk) {
         share_if_waited_for();  // a whole magazine came with the slot
         return got_of(taken);
@@ -112,8 +117,9 @@ Got ClientImpl::get_slowly(std::error_code* error) noexcept {
 
 Slot ClientImpl::get_until(shm::MonotonicClock::time_point deadline,
                            std::error_code* error) noexcept {
+    const Stay stay(*this);
     shm::Taken taken;
-    const Errc why = take_until(deadline, taken);
+    const Errc why = stay.refusal() != kNone ? stay.refusal() : take_until(deadline, taken);
     if (why == kNone) {
         share_if_waited_for();
         return slot_of(got_of(taken));
@@ -136,7 +142,7 @@ Errc ClientImpl::take_until(shm::MonotonicClock::time_point deadline, shm::Taken
     if (record == nullptr) {
         return Errc::kPoolDamaged;
     }
-    result = shm::wait(mapping_.pool(), *record, deadline, [&](shm::Turn turn) {
+    result = shm::wait(pool_, *record, deadline, [&](shm::Turn turn) {
         why = take(taken, true, turn, result);
         return why == kNone ? result : shm::GetResult::kUnmapped;  // ends the wait
     });
@@ -173,6 +179,11 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots, std::error_code* error) 
             return filled;
         }
     }
+    const Stay stay(*this);
+    if (stay.refusal() != kNone) {
+        tell(error, stay.refusal());
+        return filled;
+    }
     while (filled < slots.size()) {
         shm::Taken taken;
         shm::GetResult result = shm::GetResult::kExhausted;
@@ -190,7 +201,7 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots, std::error_code* error) 
 // Putting.
 
 bool ClientImpl::still_out(shm::Taken t) const noexcept {
-    const shm::SlotWord word{mapping_.pool().word(t.index).load(std::memory_order_acquire)};
+    const shm::SlotWord word{pool_.word(t.index).load(std::memory_order_acquire)};
     return (word.state() == shm::SlotState::kHeld || word.state() == shm::SlotState::kDetached) &&
            word.generation() == t.generation;
 }
@@ -199,16 +210,15 @@ bool ClientImpl::still_out(shm::Taken t) const noexcept {
 // cleaned: whoever stops in between can't wipe what a next holder wrote.
 Errc ClientImpl::put_clean(shm::Taken t, std::uint32_t limit, bool erase,
                            shm::PutResult& result) noexcept {
-    shm::Taken mine;
-    const Errc no_lane = with_lane([&](shm::Lane& lane) { result = lane.seize(t, limit, mine); });
+    const Errc no_lane = with_lane([&](shm::Lane& lane) { result = lane.seize(t, limit); });
     if (no_lane != kNone || result != shm::PutResult::kOk) {
         return no_lane;
     }
-    mapping_.pool().record(t.index).tag.store(0, std::memory_order_relaxed);
+    pool_.record(t.index).tag.store(0, std::memory_order_relaxed);
     if (erase) {
-        std::memset(mapping_.pool().slot(t.index), 0, slot_size);
+        std::memset(pool_.slot(t.index), 0, slot_size);
     }
-    return with_lane([&](shm::Lane& lane) { result = lane.put(mine, limit); });
+    return with_lane([&](shm::Lane& lane) { result = lane.put(t, limit); });
 }
 
 Errc ClientImpl::put_slowly(Handle name, std::uint32_t flags) noexcept {
@@ -226,7 +236,7 @@ Errc ClientImpl::put_shared(Handle handle) noexcept {
     const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
     const shm::Taken t = taken_of(handle);
     if (mine == nullptr || raw(t.index) >= limit || erases() ||
-        mapping_.pool().record(t.index).tag.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+        pool_.record(t.index).tag.load(std::memory_order_relaxed) != 0) [[unlikely]] {
         return put_shared_slowly(handle);
     }
     const shm::PutResult result = mine->lane.put(t, limit);
@@ -234,22 +244,22 @@ Errc ClientImpl::put_shared(Handle handle) noexcept {
 }
 
 Errc ClientImpl::put_shared_slowly(Handle handle) noexcept {
-    if (forked()) {
-        return Errc::kForked;
+    const Stay stay(*this);
+    if (stay.refusal() != kNone) {
+        return stay.refusal();
     }
     const shm::Taken t = taken_of(handle);
-    const shm::Pool& pool = mapping_.pool();
     shm::PutResult result{};
     do {
         // A put touches the slot's word only, so its segment need not be mapped, but to erase it.
-        const std::uint32_t announced = pool.index_limit();
+        const std::uint32_t announced = pool_.index_limit();
         const bool known = raw(t.index) < announced;
         const bool erase = known && erases();
         if (erase && raw(t.index) >= hot.limit.load(std::memory_order_acquire) &&
             !map_beyond(raw(t.index))) {
             return Errc::kSegmentUnavailable;
         }
-        const bool tagged = known && pool.record(t.index).tag.load(std::memory_order_relaxed) != 0;
+        const bool tagged = known && pool_.record(t.index).tag.load(std::memory_order_relaxed) != 0;
         const Errc no_lane =
             erase || tagged ? put_clean(t, announced, erase, result)
                             : with_lane([&](shm::Lane& lane) { result = lane.put(t, announced); });
@@ -275,9 +285,14 @@ Errc ClientImpl::error_of(shm::PutResult result, Handle handle) const noexcept {
         case shm::PutResult::kStale:
             break;
     }
-    const shm::SlotWord word{
-        mapping_.pool().word(taken_of(handle).index).load(std::memory_order_relaxed)};
+    const shm::SlotWord word{pool_.word(taken_of(handle).index).load(std::memory_order_relaxed)};
     return word.state() == shm::SlotState::kAbsent ? Errc::kNoSuchSlot : Errc::kStale;
+}
+
+Errc ClientImpl::put_by_itself(Slot& slot) noexcept {
+    slot.data_ = nullptr;
+    return static_cast<ClientImpl*>(slot.owner_.core())
+        ->put_slowly(slot.name_, slot.owner_.flags());
 }
 
 // In one run go the Slots of one client that nobody else can name; the others one by one.
@@ -289,7 +304,8 @@ std::size_t ClientImpl::put_bulk(std::span<Slot> slots) noexcept {
             accepted += static_cast<ClientImpl*>(slots[next].owner_.core())->put_run(slots, next);
         }
         if (next == before) {
-            accepted += put(slots[next++]) == kNone ? 1U : 0U;
+            Slot& slot = slots[next++];
+            accepted += slot && put_by_itself(slot) == kNone ? 1U : 0U;
         }
     }
     return accepted;
@@ -335,7 +351,7 @@ std::size_t ClientImpl::put_run(std::span<const Handle> handles, std::size_t& ne
         return 0;
     }
     const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
-    const shm::Pool& pool = mapping_.pool();
+    const shm::Pool& pool = pool_;
     const auto prefetch = [&](std::size_t k) {
         if (k < handles.size() && handles[k].index() < limit) {
             __builtin_prefetch(&pool.word(shm::SlotIndex{handles[k].index()}), 1);
@@ -362,15 +378,16 @@ std::size_t ClientImpl::put_run(std::span<const Handle> handles, std::size_t& ne
 // Handing over.
 
 Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
-    const shm::Taken t = taken_of(handle);
+    shm::Taken t = taken_of(handle);
     shm::PutResult result{};
     Errc why = kNone;
     std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
-    if (forked()) {
-        why = Errc::kForked;
+    const Stay stay(*this);
+    if (stay.refusal() != kNone) {
+        why = stay.refusal();
     } else if (closed_.load(std::memory_order_acquire)) {
         why = Errc::kClosed;
-    } else if (raw(t.index) >= limit && raw(t.index) < mapping_.pool().index_limit() &&
+    } else if (raw(t.index) >= limit && raw(t.index) < pool_.index_limit() &&
                !map_beyond(raw(t.index))) {
         why = Errc::kSegmentUnavailable;
     } else {
@@ -390,17 +407,22 @@ Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
 }
 
 Errc ClientImpl::detach(Handle handle) noexcept {
+    const Stay stay(*this);
+    if (stay.refusal() != kNone) {
+        return stay.refusal();
+    }
     shm::PutResult result{};
-    const std::uint32_t limit = mapping_.pool().index_limit();
+    const std::uint32_t limit = pool_.index_limit();
     const Errc no_lane =
         with_lane([&](shm::Lane& lane) { result = lane.detach(taken_of(handle), limit); });
     return no_lane != kNone ? no_lane : error_of(result, handle);
 }
 
 void ClientImpl::set_tag(Handle handle, std::uint32_t tag) noexcept {
+    const Stay stay(*this);
     const shm::Taken t = taken_of(handle);
-    if (!forked() && raw(t.index) < mapping_.pool().index_limit() && still_out(t)) {
-        mapping_.pool().record(t.index).tag.store(tag, std::memory_order_relaxed);
+    if (stay.refusal() == kNone && !ended() && raw(t.index) < pool_.index_limit() && still_out(t)) {
+        pool_.record(t.index).tag.store(tag, std::memory_order_relaxed);
     }
 }
 

@@ -57,15 +57,20 @@ void Registry::remove(ClientImpl& client) noexcept {
 }
 
 void Registry::retire(std::uint64_t serial, ThreadLane& lane) noexcept {
-    const std::lock_guard guard(mutex_);
-    if (ClientImpl* client = find(serial); client != nullptr) {
-        client->retire(lane);
+    ClientImpl* client = nullptr;
+    {
+        const std::lock_guard guard(mutex_);
+        client = find(serial);
+    }
+    if (client != nullptr) {
+        client->retire(lane);  // it is still there: the lane is one of its stays
     }
 }
 
-bool Registry::contains(std::uint64_t serial) noexcept {
+bool Registry::is_in_use(std::uint64_t serial) noexcept {
     const std::lock_guard guard(mutex_);
-    return find(serial) != nullptr;
+    const ClientImpl* client = find(serial);
+    return client != nullptr && !client->has_left();
 }
 
 ClientImpl* Registry::find(std::uint64_t serial) const noexcept {

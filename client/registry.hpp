@@ -1,8 +1,8 @@
 // The clients this process has, for threads that end.
 //
 // Used by ClientImpl and by the destructor of each thread's lanes. A thread that ends gives its
-// lanes back to those clients that still exist. A forked child finds it empty and unlocked: it lies
-// in memory that the kernel wipes at fork.
+// lanes back, and a client stays until the last of its lanes was. A forked child finds it empty and
+// unlocked: it lies in memory that the kernel wipes at fork.
 #pragma once
 
 #include <cstdint>
@@ -13,19 +13,19 @@ namespace mempool::detail {
 class ClientImpl;
 struct ThreadLane;
 
-/// All attached clients of one process. Thread-safe. Lock order: the registry, then a client.
+/// All attached clients of one process. Thread-safe; calls nothing of a client under its lock.
 class Registry {
 public:
     /// The one of this process, made at the first call; throws Error when memory is out.
     static Registry& instance();
 
     void add(ClientImpl& client) noexcept;
-    /// Returns only when no thread that ends uses `client` any more.
     void remove(ClientImpl& client) noexcept;
-    /// Gives `lane` back to the client with that serial, if it still exists.
+    /// Gives `lane`, which is the calling thread's, back to the client with that serial, unless
+    /// that one is a parent process's.
     void retire(std::uint64_t serial, ThreadLane& lane) noexcept;
-    /// Whether the client with that serial exists.
-    [[nodiscard]] bool contains(std::uint64_t serial) noexcept;
+    /// Whether the client with that serial exists, and its program still has it.
+    [[nodiscard]] bool is_in_use(std::uint64_t serial) noexcept;
 
 private:
     [[nodiscard]] ClientImpl* find(std::uint64_t serial) const noexcept;

@@ -28,9 +28,7 @@ public:
         thread_ended = true;
         last_lane = {kNoSerial, nullptr};
         for (const CachedLane& entry : entries_) {
-            if (entry.lane != nullptr) {
-                Registry::instance().retire(entry.serial, *entry.lane);
-            }
+            give_back(entry);
         }
     }
 
@@ -41,15 +39,35 @@ public:
         if (known != entries_.end()) {
             return known->lane;
         }
-        std::erase_if(entries_,
-                      [](const CachedLane& e) { return !Registry::instance().contains(e.serial); });
+        drop_if([](const CachedLane& e) { return !Registry::instance().is_in_use(e.serial); });
         entries_.reserve(entries_.size() + 1);  // may throw, so before the claim
         ThreadLane* lane = client.claim_lane();
         entries_.push_back({serial, lane});
         return lane;
     }
 
+    /// Gives back the lanes of the entries for which `is_done` says so, and forgets the entries.
+    template <typename IsDone>
+    void drop_if(IsDone is_done) noexcept {
+        for (std::size_t k = entries_.size(); k-- > 0;) {
+            if (const CachedLane entry = entries_[k]; is_done(entry)) {
+                entries_[k] = entries_.back();
+                entries_.pop_back();
+                if (last_lane.serial == entry.serial) {
+                    last_lane = {kNoSerial, nullptr};
+                }
+                give_back(entry);
+            }
+        }
+    }
+
 private:
+    static void give_back(const CachedLane& entry) noexcept {
+        if (entry.lane != nullptr) {
+            Registry::instance().retire(entry.serial, *entry.lane);
+        }
+    }
+
     std::vector<CachedLane> entries_;
 };
 
@@ -73,6 +91,12 @@ ThreadLane* own_lane(ClientImpl& client) noexcept {
         return lane;
     } catch (const std::bad_alloc&) {
         return nullptr;
+    }
+}
+
+void give_back_lane(std::uint64_t serial) noexcept {
+    if (!thread_ended) {
+        lane_list.drop_if([serial](const CachedLane& e) { return e.serial == serial; });
     }
 }
 

@@ -19,6 +19,7 @@ Json to_json(const ClientInfo& client) {
             {"user", user_name(client.uid)},
             {"command", client.command},
             {"state", client.state},
+            {"epoch", client.epoch},
             {"attached_at", client.attached_at},
             {"age_seconds", age_of(client.attached_at)},
             {"lanes", client.lanes},
@@ -31,7 +32,7 @@ Colour colour_of_client(std::string_view state) {
     if (state == "active") {
         return Colour::kGreen;
     }
-    return state == "leaving" ? Colour::kYellow : Colour::kRed;
+    return state == "leaving" || state == "unseen" ? Colour::kYellow : Colour::kRed;
 }
 
 bool over_quota(const ClientInfo& client) {
@@ -86,7 +87,10 @@ const Command kClients{
     .name = "clients",
     .arguments = "POOL",
     .summary = "List a pool's clients and what each has",
-    .details = "Pids are as the daemon sees them.",
+    .details =
+        "Pids are as the daemon sees them; 0: it has none there. STATE unseen: the daemon\n"
+        "cannot see the process (another pid namespace), so it counts as alive. ended: an\n"
+        "operator ended it, and its process may live. See mempoolctl reclaim --client.",
     .least_arguments = 1,
     .most_arguments = 1,
     .add_options = nullptr,

@@ -7,6 +7,7 @@ namespace mempoolctl {
 Exit exit_of(const mempool::Error& error) {
     switch (error.code().value()) {
         case ENOENT:
+        case ESRCH:
         case ECONNREFUSED:
         case ECONNRESET:
         case ENOTCONN:

@@ -1,17 +1,19 @@
 #include "daemon/daemon.hpp"
 
-#include <sys/resource.h>
-
+#include <algorithm>
+#include <boost/asio/post.hpp>
 #include <boost/system/error_code.hpp>
 #include <chrono>
 #include <csignal>
 #include <exception>
 #include <iterator>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "daemon/base/notify.hpp"
+#include "daemon/base/thread.hpp"
 #include "daemon/storage/fault_guard.hpp"
 #include "daemon/storage/pool_start.hpp"
 
@@ -21,14 +23,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kGrowthTick{100};
 constexpr std::chrono::seconds kSecond{1};
-
-void raise_descriptor_limit() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        ::setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
 
 // Calls `tick` each time `timer` expires, `period` apart. Work that takes longer skips a beat.
 template <typename Period, typename Tick>
@@ -48,6 +42,12 @@ Daemon::Daemon(CommandLine line, Config config)
     : line_(std::move(line)), config_(std::move(config)) {
     apply_limits();
     service_.started_at = epoch_now();
+    loader_->daemon = this;
+}
+
+Daemon::~Daemon() {
+    const std::lock_guard lock(loader_->mutex);
+    loader_->daemon = nullptr;
 }
 
 void Daemon::apply_limits() {
@@ -56,8 +56,6 @@ void Daemon::apply_limits() {
 }
 
 void Daemon::run() {
-    ::signal(SIGPIPE, SIG_IGN);
-    raise_descriptor_limit();
     install_fault_handler();
     // From here on: a SIGTERM while pools are being made ends the daemon in order, once they are.
     for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
@@ -77,7 +75,7 @@ void Daemon::run() {
     }
     log_always(fmt::format("mempoold {} ready: socket {}, pools {}", MEMPOOLD_VERSION,
                            listener_->path(), describe_pools()));
-    notify_ready("serving " + describe_pools());
+    notify_ready(describe_state());
     io_.run();
 }
 
@@ -86,17 +84,24 @@ void Daemon::start_pools() {
         log_info("no pool is configured; serving one named '{}' (see --pool and mempoold.conf)",
                  config_.pools.front().name);
     }
+    for (const std::string& fault : config_.faults) {
+        log_error("a pool is left out: {}", fault);
+    }
     for (const PoolConfig& pool : config_.pools) {
         start_pool(pool);
     }
     if (service_.pools.empty()) {
-        throw std::runtime_error("not one pool can be served; the reasons stand above");
+        throw std::runtime_error("no pool could be served; see the errors above");
     }
     drop_what_nobody_serves();
+    store_.drop_clients();
 }
 
 // Nobody could come to such a pool any more, and its memory would stay taken.
 void Daemon::drop_what_nobody_serves() {
+    if (!config_.faults.empty()) {
+        return;  // a file that can't be read may be of such a pool: a reload will tell
+    }
     for (const std::string& name : store_.left()) {
         log_warning(
             "pool '{}' was one of memfds and is not configured as such any more: it is given up; "
@@ -108,16 +113,29 @@ void Daemon::drop_what_nobody_serves() {
 
 bool Daemon::start_pool(const PoolConfig& config) {
     try {
-        auto pool =
-            std::make_shared<ServedPool>(config, start_storage(config, epoch_now(), &store_));
+        auto pool = std::make_shared<ServedPool>(
+            config, start_storage(config, epoch_now(), &store_, &listener_->runtime()));
         service_.supervisor.adopt(pool);
         pool->begin_service();
         service_.pools.emplace(config.name, std::move(pool));
+        not_served_.erase(config.name);
         return true;
     } catch (const std::exception& e) {
         log_error("pool '{}' is not served: {}", config.name, e.what());
+        not_served_[config.name] = e.what();
         return false;
     }
+}
+
+std::string Daemon::describe_state() const {
+    std::string state = reload_fault_.empty() ? "" : "reload failed: " + reload_fault_ + "; ";
+    for (const auto& [name, why] : not_served_) {
+        state += fmt::format("NOT SERVED: '{}': {}; ", name, why);
+    }
+    for (const std::string& fault : config_.faults) {
+        state += fmt::format("LEFT OUT: {}; ", fault);
+    }
+    return state + "serving " + describe_pools();
 }
 
 std::string Daemon::describe_pools() const {
@@ -145,35 +163,82 @@ void Daemon::await_signal() {
 }
 
 void Daemon::reload() {
-    notify_reloading();
-    try {
-        Config next = load_config(line_);
-        for (const PoolConfig& config : next.pools) {
-            const auto found = service_.pools.find(config.name);
-            if (found == service_.pools.end()) {
-                start_pool(config);
-            } else {
-                found->second->reconfigure(config);
-            }
-        }
-        for (const auto& [name, pool] : service_.pools) {
-            const auto same = [&name = name](const PoolConfig& c) { return c.name == name; };
-            if (std::none_of(next.pools.begin(), next.pools.end(), same)) {
-                log_warning(
-                    "pool '{}' is not configured any more; it is served until mempoold ends", name);
-            }
-        }
-        if (next.socket != config_.socket) {
-            log_warning("the socket stays {} until mempoold starts anew", listener_->path());
-        }
-        config_ = std::move(next);
-        apply_limits();
-        set_log_level(config_.log_level);
-        log_info("configuration reloaded; pools {}", describe_pools());
-    } catch (const std::exception& e) {
-        log_error("configuration not reloaded, the former one stays: {}", e.what());
+    if (std::exchange(loading_, true)) {
+        load_again_ = true;
+        return;
     }
-    notify_ready("serving " + describe_pools());
+    notify_reloading();
+    const auto load = [loader = loader_, line = line_] {
+        std::optional<Config> next;
+        std::string fault;
+        try {
+            next = load_config(line);
+            fault = join_faults(*next);
+        } catch (const std::exception& e) {
+            fault = e.what();
+        }
+        const std::lock_guard lock(loader->mutex);
+        if (Daemon* daemon = loader->daemon) {
+            boost::asio::post(daemon->io_, [daemon, next = std::move(next), fault]() mutable {
+                if (fault.empty()) {
+                    daemon->apply(std::move(*next));
+                } else {
+                    daemon->reload_failed(fault);
+                }
+            });
+        }
+    };
+    try {
+        start_thread(load);
+    } catch (const std::system_error& e) {
+        reload_failed(fmt::format("cannot start a thread: {}", e.what()));
+    }
+}
+
+void Daemon::apply(Config next) {
+    for (const PoolConfig& config : next.pools) {
+        const auto found = service_.pools.find(config.name);
+        if (found == service_.pools.end()) {
+            start_pool(config);
+        } else {
+            found->second->reconfigure(config);
+        }
+    }
+    const auto configured = [&](const auto& item) {
+        return std::any_of(next.pools.begin(), next.pools.end(),
+                           [&](const PoolConfig& c) { return c.name == item.first; });
+    };
+    for (const auto& item : service_.pools) {
+        if (!configured(item)) {
+            log_warning("pool '{}' is not configured any more; it is served until mempoold ends",
+                        item.first);
+        }
+    }
+    std::erase_if(not_served_, [&](const auto& item) { return !configured(item); });
+    if (next.socket != config_.socket) {
+        log_warning("the socket stays {} until mempoold starts again", listener_->path());
+    }
+    config_ = std::move(next);
+    drop_what_nobody_serves();
+    apply_limits();
+    set_log_level(config_.log_level);
+    reload_fault_.clear();
+    log_info("configuration reloaded; pools {}", describe_pools());
+    reload_done();
+}
+
+void Daemon::reload_failed(const std::string& why) {
+    log_error("configuration not reloaded, the former one stays: {}", why);
+    reload_fault_ = why;
+    reload_done();
+}
+
+void Daemon::reload_done() {
+    notify_ready(describe_state());
+    loading_ = false;
+    if (std::exchange(load_again_, false)) {
+        reload();
+    }
 }
 
 void Daemon::stop() {
@@ -190,6 +255,9 @@ void Daemon::stop() {
         }
     }
     server_->stop();
+    if (config_.remove_on_exit) {
+        listener_->runtime().remove();
+    }
     listener_.reset();
     io_.stop();
 }
@@ -211,7 +279,7 @@ void Daemon::tick_second() {
 }
 
 void Daemon::drop_faulted() {
-    std::erase_if(service_.pools, [this](const auto& item) {
+    const auto dropped = std::erase_if(service_.pools, [this](const auto& item) {
         const auto& pool = item.second;
         if (!pool->storage().faulted()) {
             return false;
@@ -220,10 +288,14 @@ void Daemon::drop_faulted() {
             "pool '{}': somebody truncated its file; it is not served any more. A reload (SIGHUP) "
             "sets it aside and makes it anew",
             item.first);
+        not_served_[item.first] = "somebody truncated its file";
         service_.supervisor.drop(*pool);
         pool->give_up();
         return true;
     });
+    if (dropped != 0) {
+        notify_status(describe_state());
+    }
 }
 
 }  // namespace mempoold

@@ -7,6 +7,9 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -24,7 +27,7 @@ public:
     Daemon(CommandLine line, Config config);
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;
-    ~Daemon() = default;
+    ~Daemon();
 
     /// Serves until a signal ends it. Throws std::runtime_error if it can't begin: no socket, or
     /// not one pool that can be served.
@@ -35,27 +38,44 @@ private:
     void drop_what_nobody_serves();
     bool start_pool(const PoolConfig& config);
     [[nodiscard]] std::string describe_pools() const;
+    /// For the unit's status: what is not as it should be comes first.
+    [[nodiscard]] std::string describe_state() const;
     /// Takes over what the configuration says about peers.
     void apply_limits();
     void await_signal();
+    /// Loads the configuration in a thread of its own: names of users may come over a network. Ends
+    /// in apply() or reload_failed().
     void reload();
+    void apply(Config next);
+    void reload_failed(const std::string& why);
+    void reload_done();
     void stop();
     void tick_fast();
     void tick_second();
-    void tick_watchdog();
     void drop_faulted();
 
     CommandLine line_;
     Config config_;
     boost::asio::io_context io_{1};
     FdStore store_;  // outlives the pools
-    Service service_{io_};
+    Service service_{io_, store_};
     std::optional<Listener> listener_;
     std::optional<Server> server_;
     boost::asio::signal_set signals_{io_};
     boost::asio::steady_timer fast_timer_{io_};
     boost::asio::steady_timer second_timer_{io_};
     boost::asio::steady_timer watchdog_timer_{io_};
+
+    std::map<std::string, std::string> not_served_;  ///< pools, and why
+    std::string reload_fault_;                       ///< why the last reload changed nothing
+    /// Shared with the thread that loads the configuration, which may outlive the daemon.
+    struct Loader {
+        std::mutex mutex;
+        Daemon* daemon;
+    };
+    const std::shared_ptr<Loader> loader_ = std::make_shared<Loader>();
+    bool loading_ = false;
+    bool load_again_ = false;
 };
 
 }  // namespace mempoold

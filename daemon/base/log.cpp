@@ -1,16 +1,22 @@
 #include "daemon/base/log.hpp"
 
 #include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
+
+#include "daemon/base/line_queue.hpp"
+#include "daemon/base/text.hpp"
 
 namespace mempoold {
 
 namespace {
+
+constexpr std::chrono::seconds kLastWords{1};
 
 spdlog::level::level_enum to_spdlog(LogLevel level) {
     switch (level) {
@@ -51,36 +57,60 @@ public:
     }
 };
 
-std::shared_ptr<spdlog::logger> make_logger() {
-    auto logger = std::make_shared<spdlog::logger>(
-        "mempoold", std::make_shared<spdlog::sinks::stderr_sink_st>());
+std::unique_ptr<spdlog::formatter> make_formatter() {
     auto formatter = std::make_unique<spdlog::pattern_formatter>();
-    if (std::getenv("JOURNAL_STREAM") != nullptr || std::getenv("NOTIFY_SOCKET") != nullptr) {
+    if (::secure_getenv("JOURNAL_STREAM") != nullptr ||
+        ::secure_getenv("NOTIFY_SOCKET") != nullptr) {
         formatter->add_flag<Priority>('*').set_pattern("<%*>%v");
     } else {
         formatter->set_pattern("%Y-%m-%d %H:%M:%S.%e %-7l %v");
     }
-    logger->set_formatter(std::move(formatter));
-    logger->flush_on(spdlog::level::trace);
-    logger->set_error_handler([](const std::string& /*what*/) {});
-    return logger;
+    return formatter;
 }
 
-spdlog::logger& logger() {
-    static const std::shared_ptr<spdlog::logger> kInstance = make_logger();
+std::string format_line(spdlog::formatter& formatter, const spdlog::details::log_msg& message) {
+    spdlog::memory_buf_t line;
+    formatter.format(message, line);
+    return {line.data(), line.size()};
+}
+
+std::string lost_lines(std::uint64_t count) {
+    const std::string text = fmt::format(
+        "{} lines of this log were lost here: whatever reads it did not keep up", count);
+    return format_line(*make_formatter(), {"mempoold", spdlog::level::warn, text});
+}
+
+// Leaked, both: the queue's thread outlives whatever ends before the process does.
+LineQueue& queue() {
+    static auto* const kInstance = new LineQueue(STDERR_FILENO, lost_lines);
     return *kInstance;
 }
 
-std::string printable(std::string_view text) {
-    std::string line(text);
-    std::replace_if(
-        line.begin(), line.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
-    return line;
+class QueueSink : public spdlog::sinks::base_sink<std::mutex> {
+    void sink_it_(const spdlog::details::log_msg& message) override {
+        queue().push(format_line(*formatter_, message));
+    }
+    void flush_() override {}
+};
+
+spdlog::logger& logger() {
+    static auto* const kInstance = [] {
+        auto* made = new spdlog::logger("mempoold", std::make_shared<QueueSink>());
+        made->set_formatter(make_formatter());
+        made->set_error_handler([](const std::string& /*what*/) {});
+        return made;
+    }();
+    return *kInstance;
 }
 
 }  // namespace
 
-void start_log(LogLevel level) { set_log_level(level); }
+LogThread::LogThread(LogLevel level) {
+    set_log_level(level);
+    queue().start();
+}
+
+LogThread::~LogThread() { queue().drain(kLastWords); }
 
 void set_log_level(LogLevel level) { logger().set_level(to_spdlog(level)); }
 
@@ -90,10 +120,8 @@ void log_line(LogLevel level, std::string_view text) {
 }
 
 void log_always(std::string_view text) {
-    const spdlog::level::level_enum level = logger().level();
-    logger().set_level(spdlog::level::info);
-    log_line(LogLevel::kInfo, text);
-    logger().set_level(level);
+    const std::string line = printable(text);
+    logger().sinks().front()->log({"mempoold", spdlog::level::info, line});
 }
 
 bool LogRate::allow(Clock::time_point now, std::uint64_t& suppressed) {

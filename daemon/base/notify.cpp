@@ -2,14 +2,30 @@
 
 #include <systemd/sd-daemon.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <ctime>
 
+#include "daemon/base/text.hpp"
+
 namespace mempoold {
 
-void notify_ready(const std::string& status) {
-    ::sd_notify(0, ("READY=1\nSTATUS=" + status).c_str());
+namespace {
+
+/// systemd reads PIPE_BUF bytes of a message.
+constexpr std::size_t kMostStatus = 2048;
+
+std::string status_line(const std::string& status) {
+    return "STATUS=" + shortened(printable(status), kMostStatus);
 }
+
+}  // namespace
+
+void notify_ready(const std::string& status) {
+    ::sd_notify(0, ("READY=1\n" + status_line(status)).c_str());
+}
+
+void notify_status(const std::string& status) { ::sd_notify(0, status_line(status).c_str()); }
 
 void notify_reloading() {
     timespec now{};

@@ -8,7 +8,10 @@
 
 namespace mempoold {
 
+/// `status` is for people, in systemctl status. It is cut to what systemd takes: of a longer
+/// message it would believe nothing, not even that the daemon is ready.
 void notify_ready(const std::string& status);
+void notify_status(const std::string& status);
 void notify_reloading();
 void notify_stopping();
 void notify_watchdog();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/program_options.hpp>
 #include <sstream>
+#include <system_error>
 
 #include "daemon/config/units.hpp"
 
@@ -76,6 +77,8 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
         throw ConfigError(std::string(e.what()) + "; see mempoold --help");
     }
     CommandLine line;
+    std::error_code gone;
+    line.directory = std::filesystem::current_path(gone);
     line.config = optional_text(values, "config");
     line.socket = optional_text(values, "socket");
     line.admin_group = optional_text(values, "admin-group");

@@ -4,6 +4,7 @@
 // file.
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +12,9 @@
 namespace mempoold {
 
 struct CommandLine {
+    /// The directory in which mempoold was started: relative paths are from there, at a reload
+    /// too. Empty if it is gone.
+    std::filesystem::path directory;
     std::optional<std::string> config;  ///< --config
     // As in the configuration file, and before it.
     std::optional<std::string> socket;

@@ -1,6 +1,6 @@
 #include "daemon/config/config.hpp"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <iterator>
@@ -78,13 +78,23 @@ auto located(const std::string& where, const std::string& key, Step&& step) {
     }
 }
 
+void add_pool(Config& config, PoolConfig pool) {
+    const auto other = std::find_if(config.pools.begin(), config.pools.end(),
+                                    [&](const PoolConfig& p) { return p.name == pool.name; });
+    if (other != config.pools.end()) {
+        throw ConfigError(
+            fmt::format("pool '{}' is there already, from {}", pool.name, other->source));
+    }
+    config.pools.push_back(std::move(pool));
+}
+
 void read_main_file(Config& config, const fs::path& file, bool with_pools) {
     std::vector<std::string> seen;
     for (const Setting& setting : read_settings(file)) {
         located(setting.where, setting.key, [&] {
             if (setting.key == "pool") {
                 if (with_pools) {
-                    config.pools.push_back(parse_pool(setting.value, setting.where));
+                    add_pool(config, parse_pool(setting.value, setting.where));
                 }
                 return;
             }
@@ -110,35 +120,59 @@ PoolConfig read_pool_file(const fs::path& file) {
     return located(file.string(), "", [&] { return builder.finish(); });
 }
 
-void read_pool_files(Config& config, const fs::path& directory) {
-    std::error_code error;
-    if (!fs::exists(directory, error)) {
-        return;
-    }
+// Editors and package managers leave files of their own there: .#frames.conf, frames.conf~,
+// frames.conf.dpkg-old.
+bool is_pool_file(const fs::path& file) {
+    return file.extension() == ".conf" && file.filename().string().front() != '.';
+}
+
+std::vector<fs::path> list_pool_files(const fs::path& directory) {
     std::vector<fs::path> files;
-    for (const auto& entry : fs::directory_iterator(directory, error)) {
-        if (entry.path().extension() == ".conf") {
-            files.push_back(entry.path());
+    std::error_code error;
+    for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
+         entry.increment(error)) {
+        if (is_pool_file(entry->path())) {
+            files.push_back(entry->path());
         }
     }
-    if (error) {
+    if (error && error != std::errc::no_such_file_or_directory) {
         throw ConfigError(fmt::format("cannot read {}: {}", directory.string(), error.message()));
     }
     std::sort(files.begin(), files.end());
-    for (const fs::path& file : files) {
-        config.pools.push_back(read_pool_file(file));
-    }
+    return files;
 }
 
-void refuse_duplicates(const std::vector<PoolConfig>& pools) {
-    for (auto a = pools.begin(); a != pools.end(); ++a) {
-        for (auto b = std::next(a); b != pools.end(); ++b) {
-            if (a->name == b->name) {
-                throw ConfigError(fmt::format("{}: pool '{}' is there already, from {}", b->source,
-                                              b->name, a->source));
-            }
+// Each file is one pool, so a bad one costs that pool alone.
+void read_pool_files(Config& config, const fs::path& directory) {
+    const auto keep_fault = [&](auto step) {
+        try {
+            step();
+        } catch (const ConfigError& e) {
+            config.faults.emplace_back(e.what());
         }
+    };
+    keep_fault([&] {
+        for (const fs::path& file : list_pool_files(directory)) {
+            keep_fault([&] {
+                PoolConfig pool = read_pool_file(file);
+                located(file.string(), "", [&] { add_pool(config, std::move(pool)); });
+            });
+        }
+    });
+}
+
+/// `path` as it is from everywhere. The kernel resolves it, so ".." keeps its meaning.
+std::string absolute_path(const CommandLine& line, const std::string& path) {
+    if (path.empty() || fs::path(path).is_absolute()) {
+        return path;
     }
+    if (line.directory.empty()) {
+        throw ConfigError(fmt::format(
+            "'{}' is a relative path, and the directory in which mempoold was started is gone: "
+            "give a path that begins with /",
+            path));
+    }
+    return (line.directory / path).string();
 }
 
 void set_from_command_line(Config& config, const char* key,
@@ -150,11 +184,15 @@ void set_from_command_line(Config& config, const char* key,
 
 }  // namespace
 
+std::string join_faults(const Config& config) {
+    return fmt::format("{}", fmt::join(config.faults, "; "));
+}
+
 Config load_config(const CommandLine& line, const fs::path& default_file) {
     Config config;
     std::error_code ignored;
     if (line.config) {
-        config.file = *line.config;
+        config.file = absolute_path(line, *line.config);
     } else if (line.pools.empty() && fs::exists(default_file, ignored)) {
         config.file = default_file.string();
     }
@@ -165,15 +203,18 @@ Config load_config(const CommandLine& line, const fs::path& default_file) {
         }
     }
     set_from_command_line(config, "socket", line.socket);
+    config.socket = absolute_path(line, config.socket);
     set_from_command_line(config, "admin_group", line.admin_group);
     set_from_command_line(config, "log_level", line.log_level);
     set_from_command_line(config, "remove_on_exit", line.remove_on_exit);
     set_from_command_line(config, "max_connections_per_user", line.max_connections_per_user);
     for (const std::string& pool : line.pools) {
-        config.pools.push_back(located("--pool", "", [&] { return parse_pool(pool, "--pool"); }));
+        located("--pool", "", [&] { add_pool(config, parse_pool(pool, "--pool")); });
     }
-    refuse_duplicates(config.pools);
     if (config.pools.empty()) {
+        if (!config.faults.empty()) {
+            throw ConfigError(join_faults(config));
+        }
         config.pools.push_back(parse_pool(kBuiltInPool, "built in"));
         config.built_in_pool = true;
     }

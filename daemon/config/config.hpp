@@ -26,13 +26,18 @@ struct Config {
     bool remove_on_exit = false;
     std::uint32_t max_connections_per_user = 0;  ///< 0: a quarter of all
     std::vector<PoolConfig> pools;
-    bool built_in_pool = false;  ///< no pool was configured, `pools` holds one of ours
+    std::vector<std::string> faults;  ///< of files in pools.d, whose pools are left out
+    bool built_in_pool = false;       ///< no pool was configured, `pools` holds one of ours
 };
 
 /// Reads the files that `line` names, or the default one, and puts the command line's own values on
-/// top. `default_file` stands for /etc/mempoold/mempoold.conf. Throws ConfigError: FILE:LINE: what.
+/// top. `default_file` stands for /etc/mempoold/mempoold.conf. Throws ConfigError, FILE:LINE: what,
+/// for the command line, the main file, and where no pool is left. May wait for name services.
 Config load_config(const CommandLine& line,
                    const std::filesystem::path& default_file = "/etc/mempoold/mempoold.conf");
+
+/// The faults in one line.
+std::string join_faults(const Config& config);
 
 /// What --check-config prints: a file that says the same.
 std::string format_config(const Config& config);

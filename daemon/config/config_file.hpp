@@ -16,7 +16,8 @@ struct Setting {
     std::string where;  ///< FILE:LINE
 };
 
-/// The settings of `file` in order. Throws ConfigError if it can't be read or a line is no setting.
+/// The settings of `file` in order. Throws ConfigError if it can't be read, is neither a regular
+/// file nor /dev/null, or a line is no setting. Waits for no other process, except a file system's.
 std::vector<Setting> read_settings(const std::filesystem::path& file);
 
 }  // namespace mempoold

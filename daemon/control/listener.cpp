@@ -2,21 +2,17 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <stdexcept>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "daemon/base/fail.hpp"
@@ -27,11 +23,6 @@ namespace mempoold {
 namespace {
 
 using mempool::shm::UniqueFd;
-
-std::string directory_of(const std::string& path) {
-    const std::string parent = std::filesystem::path(path).parent_path().string();
-    return parent.empty() ? "." : parent;
-}
 
 sockaddr_un address_of(const std::string& path) {
     sockaddr_un address{};
@@ -54,8 +45,8 @@ UniqueFd new_socket() {
     return fd;
 }
 
-// The lock is ours, so no daemon of this directory owns the file: it is stale unless something
-// else answers there.
+// The lock is ours, so no daemon of this runtime directory owns the file: it is stale unless
+// something else answers there.
 void remove_stale(const std::string& path, const sockaddr_un& address) {
     struct stat status {};
     if (::lstat(path.c_str(), &status) != 0) {
@@ -108,23 +99,52 @@ std::string bound_path(int fd) {
 
 }  // namespace
 
-std::string default_socket_place() {
-    const auto from_environment = [](const char* name) -> std::string_view {
-        const char* value = std::getenv(name);
-        return value == nullptr ? std::string_view() : std::string_view(value);
-    };
+namespace {
+
+std::string_view from_environment(const char* name) {
+    const char* value = std::getenv(name);
+    return value == nullptr ? std::string_view() : std::string_view(value);
+}
+
+// The default directory of socket, lock and index; empty if there is none.
+std::string default_directory() {
     // systemd lists several directories with ':' between them; the first is ours.
     if (const auto given = from_environment("RUNTIME_DIRECTORY"); !given.empty()) {
-        return std::string(given.substr(0, given.find(':'))) + "/mempoold.sock";
+        return std::string(given.substr(0, given.find(':')));
     }
     if (::geteuid() == 0) {
-        return "/run/mempoold/mempoold.sock";
+        return "/run/mempoold";
     }
     if (const auto given = from_environment("XDG_RUNTIME_DIR"); !given.empty()) {
-        return std::string(given) + "/mempoold/mempoold.sock";
+        return std::string(given) + "/mempoold";
     }
-    throw std::runtime_error(
-        "no place for the control socket: XDG_RUNTIME_DIR is not set; give one with --socket PATH");
+    return {};
+}
+
+}  // namespace
+
+std::string default_socket_place() {
+    const std::string directory = default_directory();
+    if (directory.empty()) {
+        throw std::runtime_error(
+            "no place for the control socket: XDG_RUNTIME_DIR is not set; give one with --socket "
+            "PATH");
+    }
+    return directory + "/mempoold.sock";
+}
+
+std::string runtime_place(const std::string& socket, bool asked) {
+    const bool told = !from_environment("RUNTIME_DIRECTORY").empty();
+    if (asked || (!told && !socket.empty() && socket != default_directory() + "/mempoold.sock")) {
+        return socket + ".d";
+    }
+    const std::string directory = default_directory();
+    if (directory.empty()) {
+        throw std::runtime_error(
+            "no place for the lock and the index of the pools: set RuntimeDirectory= in the unit, "
+            "or RUNTIME_DIRECTORY");
+    }
+    return directory;
 }
 
 Listener::Listener(std::string path, FdStore::Descriptors passed) : path_(std::move(path)) {
@@ -132,14 +152,12 @@ Listener::Listener(std::string path, FdStore::Descriptors passed) : path_(std::m
         take_inherited(std::move(fd));
         return;
     }
-    if (path_.empty()) {
+    const bool asked = !path_.empty();
+    if (!asked) {
         path_ = default_socket_place();
-        const mode_t mode = ::geteuid() == 0 ? 0755 : 0700;
-        const std::string directory = directory_of(path_);
-        if (::mkdir(directory.c_str(), mode) != 0 && errno != EEXIST) {
-            fail(errno, "cannot make the socket's directory " + directory);
-        }
     }
+    static_cast<void>(address_of(path_));  // before anything is made: it may be too long
+    runtime_.emplace(runtime_place(path_, asked));
     bind_own();
 }
 
@@ -157,44 +175,11 @@ void Listener::take_inherited(UniqueFd passed) {
         log_warning("serving the socket that was passed, {}, not {}", bound, path_);
     }
     path_ = bound;
-    if (path_.empty()) {
-        return;  // no file, so no directory to lock
-    }
-    try {
-        lock_directory();
-    } catch (const std::system_error& e) {
-        log_warning("going on without a lock beside the socket that was passed: {}", e.what());
-    }
-}
-
-void Listener::lock_directory() {
-    const std::string file = directory_of(path_) + "/mempoold.lock";
-    lock_.reset(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!lock_) {
-        fail(errno, errno == ENOENT ? "cannot make " + file +
-                                          " (make the directory, or choose another path "
-                                          "with --socket)"
-                                    : "cannot make " + file);
-    }
-    if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-        std::array<char, 16> pid{};
-        const ssize_t got = ::pread(lock_.get(), pid.data(), pid.size() - 1, 0);
-        throw std::runtime_error(fmt::format(
-            "another mempoold (pid {}) serves {}: end it, or choose another directory with "
-            "--socket",
-            got > 0 ? std::string_view(pid.data(), std::strcspn(pid.data(), "\n")) : "unknown",
-            directory_of(path_)));
-    }
-    const std::string pid = std::to_string(::getpid()) + "\n";
-    if (::ftruncate(lock_.get(), 0) != 0 ||
-        ::pwrite(lock_.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-        fail(errno, "cannot write " + file);
-    }
+    runtime_.emplace(runtime_place(path_, false));
 }
 
 void Listener::bind_own() {
     const sockaddr_un address = address_of(path_);
-    lock_directory();
     remove_stale(path_, address);
     socket_ = new_socket();
     if (::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {

@@ -1,14 +1,16 @@
 // The control socket's place: whose it is, how it is made, and that one daemon alone has it.
 //
 // Used by Daemon at start and stop. The socket is systemd's, if it passes one, else our own file;
-// in either case mempoold.lock beside it is held by flock(2).
+// in either case the lock of the runtime directory that goes with it is held.
 #pragma once
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 
 #include "daemon/storage/fd_store.hpp"
+#include "daemon/storage/runtime_directory.hpp"
 #include "mempool/shm/unique_fd.hpp"
 
 namespace mempoold {
@@ -27,14 +29,14 @@ public:
     /// Non-blocking, listening, SOCK_SEQPACKET.
     [[nodiscard]] int socket() const noexcept { return socket_.get(); }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    [[nodiscard]] RuntimeDirectory& runtime() noexcept { return *runtime_; }
 
 private:
     void take_inherited(mempool::shm::UniqueFd passed);
     void bind_own();
-    void lock_directory();
 
+    std::optional<RuntimeDirectory> runtime_;  // its lock is the last to go
     mempool::shm::UniqueFd socket_;
-    mempool::shm::UniqueFd lock_;
     std::string path_;
     bool own_ = false;
     dev_t device_ = 0;
@@ -44,5 +46,10 @@ private:
 /// Where the socket is made when nothing says where: $RUNTIME_DIRECTORY, for root /run/mempoold,
 /// else $XDG_RUNTIME_DIR/mempoold. Throws std::runtime_error if there is no such place.
 std::string default_socket_place();
+
+/// Where the lock and the index of the daemon at that socket are. Beside a socket that was asked
+/// for, as SOCKET.d, so that daemons in one folder don't meet; else the directory of the default
+/// place. `asked`: --socket or `socket` names it, and it was not passed by systemd.
+std::string runtime_place(const std::string& socket, bool asked);
 
 }  // namespace mempoold

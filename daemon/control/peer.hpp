@@ -25,7 +25,8 @@ struct Peer {
 /// SO_PEERCRED and SO_PEERGROUPS of a connected socket. Throws std::system_error.
 Peer read_peer(int socket);
 
-/// A pidfd of the process that connected; empty if it is gone already. Where the kernel has no
+/// A pidfd of the process that connected; empty if it is gone already, or if descriptors ran out
+/// (errno is EMFILE or ENFILE then). Where the kernel has no
 /// SO_PEERPIDFD (before 6.5), a process that got the pid anew meanwhile is told by its start time:
 /// it began after `accepted_ticks`, the moment of accept() as ticks_since_boot() counts.
 mempool::shm::UniqueFd peer_pidfd(int socket, const Peer& peer, std::uint64_t accepted_ticks);

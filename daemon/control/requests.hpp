@@ -1,33 +1,68 @@
 // What each request on the control socket does, and who may ask for it.
 //
 // Called by a session for every message that came whole. Sends nothing: it says what to answer. All
-// that comes in is foreign bytes; the worst a peer can do is to be shown the door.
+// that comes in is foreign bytes; the worst a peer can do is to lose its connection.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "daemon/base/log.hpp"
+#include "daemon/base/worker.hpp"
 #include "daemon/control/peer.hpp"
+#include "daemon/storage/fd_store.hpp"
 #include "daemon/supervision/served_pool.hpp"
 #include "daemon/supervision/supervisor.hpp"
 #include "mempool/shm/wire.hpp"
 
 namespace mempoold {
 
+/// How many descriptors there may be. The kernel gives out the lowest number that is free, so the
+/// number of a new one tells how many are open.
+struct DescriptorBudget {
+    int most = 0;         ///< RLIMIT_NOFILE
+    int pools = 0;        ///< of these, what the pools have and may come to need
+    int for_clients = 0;  ///< from this number on for the daemon's own work and for operators only
+
+    /// Why there is none for one client more, and what to do.
+    [[nodiscard]] std::string explain() const;
+};
+
 /// What the sessions work on. Owned by Daemon.
 struct Service {
-    explicit Service(boost::asio::io_context& io) : supervisor(io) {}
+    /// `store` outlives it.
+    Service(boost::asio::io_context& io, FdStore& store)
+        : worker(io), supervisor(io, worker, store) {}
 
     std::map<std::string, std::shared_ptr<ServedPool>, std::less<>> pools;
+    Worker worker;
     Supervisor supervisor;
     std::optional<gid_t> admin_group;
     std::uint32_t max_connections_per_user = 0;  ///< 0: a quarter of all
     std::uint64_t started_at = 0;                ///< seconds since the epoch
     LogRate complaints;                          ///< about peers
+    DescriptorBudget budget;
+};
+
+/// What to do about a request.
+struct Answer {
+    enum class Action : std::uint8_t {
+        kReply,
+        kNothing,  ///< it was one-way
+        kLater,    ///< the reply comes by Conversation::answer_late
+        kHangUp,   ///< it makes no sense here: close, with `fault` logged
+    };
+    Action action = Action::kReply;
+    mempool::shm::Reply reply;
+    int passed_fd = -1;           ///< stays the pool's
+    std::vector<std::byte> data;  ///< goes after the reply, in the same message
+    std::string fault;
 };
 
 /// Where one connection stands.
@@ -37,28 +72,18 @@ struct Conversation {
     std::uint64_t accepted_ticks = 0;    ///< see peer_pidfd()
     std::shared_ptr<ServedPool> pool;    ///< attached to or inspected
     std::shared_ptr<Attachment> client;  ///< empty: inspecting
-};
-
-/// What to do about a request.
-struct Answer {
-    enum class Action : std::uint8_t {
-        kReply,
-        kNothing,  ///< it was one-way
-        kRefuse,   ///< it makes no sense here: close, with `fault` logged
-        kGoodbye,  ///< the client is done: close
-    };
-    Action action = Action::kReply;
-    mempool::shm::Reply reply;
-    int passed_fd = -1;  ///< stays the pool's
-    std::string fault;
+    /// Closes the connection. May be called when the session is long gone.
+    std::function<void()> hang_up;
+    /// Sends what an answer kLater was waiting for. May be called when the session is long gone.
+    std::function<void(const Answer&)> answer_late;
 };
 
 /// Carries out `request`, whose magic and version were checked.
 Answer handle_request(Service& service, Conversation& conversation,
                       const mempool::shm::Request& request);
 
-/// The reply that refuses with `error` and says why.
-mempool::shm::Reply refusal_reply(int error, const std::string& text);
+/// The reply that denies with `error` and says why.
+mempool::shm::Reply denial(int error, const std::string& text);
 
 /// The reply to a request of another wire version.
 mempool::shm::Reply version_mismatch(std::uint16_t theirs);

@@ -9,11 +9,13 @@
 #include <boost/system/error_code.hpp>
 #include <cerrno>
 #include <chrono>
+#include <limits>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "daemon/base/fail.hpp"
+#include "daemon/control/stranger.hpp"
 
 namespace mempoold {
 
@@ -27,31 +29,44 @@ constexpr std::size_t kReserved = 16;
 constexpr int kAcceptsPerTurn = 16;
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
-// A client costs two descriptors, its connection and its pidfd; pools need some.
-std::size_t affordable_sessions() noexcept {
-    constexpr rlim_t kForPools = 256;
+constexpr std::chrono::milliseconds kUnreadPause{200};
+
+// What the daemon opens for a moment (files below /proc, a segment it makes), its stdio, timers.
+constexpr int kOwn = 32;
+constexpr int kOfAClient = 2;   // its connection and its pidfd
+constexpr int kOfASegment = 2;  // for clients, for readers
+constexpr int kOfAPool = 1;     // the lock
+/// How many segments more each pool that may grow is sure to find room for.
+constexpr int kSegmentsToCome = 4;
+
+int descriptor_limit() noexcept {
     rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
-        return kMaxSessions;
-    }
-    const rlim_t left = limit.rlim_cur > kForPools ? limit.rlim_cur - kForPools : 0;
-    return std::clamp<std::size_t>(left / 2, 4 * kReserved, kMaxSessions);
+    constexpr rlim_t kMost = std::numeric_limits<int>::max();
+    return ::getrlimit(RLIMIT_NOFILE, &limit) == 0
+               ? static_cast<int>(std::min<rlim_t>(limit.rlim_cur, kMost))
+               : 1024;
 }
 
 // Says why and closes. What the peer has sent already is read, so that it sees the reply rather
 // than a reset connection.
-void turn_away(int connection, const std::string& why) {
-    shm::send_message(connection, refusal_reply(EUSERS, why), -1, MSG_DONTWAIT);
+void turn_away(UniqueFd connection, int error, const std::string& why) {
+    const int fd = connection.get();
+    shm::send_message(fd, denial(error, why), -1, MSG_DONTWAIT);
     std::array<char, sizeof(shm::Request)> unread{};
-    for (int k = 0; k < 4 && ::recv(connection, unread.data(), unread.size(), MSG_DONTWAIT) > 0;
+    for (int k = 0; k < 4 && !carries_descriptors(fd) &&
+                    ::recv(fd, unread.data(), unread.size(), MSG_DONTWAIT) > 0;
          ++k) {
     }
+    close_stranger(std::move(connection));
 }
+
+UniqueFd open_spare() noexcept { return UniqueFd{::open("/dev/null", O_RDONLY | O_CLOEXEC)}; }
 
 }  // namespace
 
 Server::Server(boost::asio::io_context& io, Service& service, int socket)
-    : io_(io), service_(service), socket_(io), pause_(io), most_sessions_(affordable_sessions()) {
+    : io_(io), service_(service), socket_(io), pause_(io), unread_timer_(io), spare_(open_spare()) {
+    refuse_descriptors(socket);
     // A duplicate: the descriptor closes what it was given.
     UniqueFd own{::fcntl(socket, F_DUPFD_CLOEXEC, 3)};
     if (!own) {
@@ -66,6 +81,7 @@ void Server::stop() {
     boost::system::error_code ignored;
     socket_.close(ignored);
     pause_.cancel();
+    unread_timer_.cancel();
     const std::vector<std::shared_ptr<Session>> open(sessions_.begin(), sessions_.end());
     for (const auto& session : open) {
         session->close();
@@ -81,7 +97,32 @@ void Server::await_connection() {
                        });
 }
 
+// Anew for each turn: pools come and grow, and prlimit(1) may have raised the limit.
+void Server::reckon() {
+    DescriptorBudget budget;
+    budget.most = descriptor_limit();
+    int present = 0;
+    int to_come = 0;
+    for (const auto& [name, pool] : service_.pools) {
+        const Storage& storage = pool->storage();
+        const auto segments = static_cast<int>(storage.segments().size());
+        present += kOfAPool + segments * kOfASegment;
+        if (storage.slots() < storage.geometry().shape.max_slots) {
+            to_come += std::min(kSegmentsToCome, static_cast<int>(shm::kMaxSegments) - segments) *
+                       kOfASegment;
+        }
+    }
+    // Pools that may grow some day leave clients that are there today most of what is left.
+    to_come = std::clamp((budget.most - present) / 4, 0, to_come);
+    budget.pools = present + to_come;
+    budget.for_clients = std::max(budget.most - kOwn - to_come, 0);
+    service_.budget = budget;
+    const int left = std::max(budget.for_clients - kOwn - present, 0) / kOfAClient;
+    most_sessions_ = std::clamp<std::size_t>(static_cast<std::size_t>(left), 1, kMaxSessions);
+}
+
 void Server::accept_some() {
+    reckon();
     for (int k = 0; k < kAcceptsPerTurn; ++k) {
         UniqueFd connection{
             ::accept4(socket_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
@@ -91,7 +132,11 @@ void Server::accept_some() {
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            pause(errno);
+            const int error = errno;
+            if (refuse_by_spare()) {
+                continue;
+            }
+            pause(error);
             return;
         }
         if (errno != EINTR && errno != ECONNABORTED) {
@@ -99,6 +144,24 @@ void Server::accept_some() {
         }
     }
     await_connection();
+}
+
+// Who connects while descriptors have run out is told so, instead of waiting in the backlog.
+bool Server::refuse_by_spare() {
+    if (!spare_) {
+        spare_ = open_spare();
+        return false;
+    }
+    spare_.reset();
+    UniqueFd connection{
+        ::accept4(socket_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+    const bool accepted = static_cast<bool>(connection);
+    if (accepted) {
+        turn_away(std::move(connection), EMFILE, service_.budget.explain());
+        complain(service_.budget.explain());
+    }
+    spare_ = open_spare();
+    return accepted;
 }
 
 // Those who wait stay in the backlog: a moment later some descriptors may be free again.
@@ -115,40 +178,37 @@ void Server::pause(int error) {
     });
 }
 
-std::string Server::check_limits(const Peer& peer) const {
+Server::Refusal Server::check_limits(const Peer& peer, int connection) const {
     if (is_trusted(peer)) {
-        return sessions_.size() < most_sessions_
-                   ? ""
-                   : fmt::format(
-                         "mempoold has its most connections ({}): end some clients, or "
-                         "raise LimitNOFILE",
-                         most_sessions_);
+        return sessions_.size() < kMaxSessions + kReserved ? Refusal{} : at_limit(kMaxSessions);
     }
     const std::size_t most = service_.max_connections_per_user != 0
                                  ? service_.max_connections_per_user
-                                 : most_sessions_ / 4;
+                                 : std::max<std::size_t>(most_sessions_ / 4, 1);
     const auto found = sessions_of_.find(peer.uid);
     if (found != sessions_of_.end() && found->second >= most) {
-        return fmt::format(
-            "uid {} has its most connections to mempoold ({}): end some, or raise "
-            "max_connections_per_user",
-            peer.uid, most);
+        return {EUSERS, fmt::format("uid {} is at its limit of {} connections to mempoold: end "
+                                    "some, or raise max_connections_per_user",
+                                    peer.uid, most)};
     }
-    return sessions_.size() + kReserved < most_sessions_
-               ? ""
-               : fmt::format(
-                     "mempoold has its most connections ({}): end some clients, or raise "
-                     "LimitNOFILE",
-                     most_sessions_ - kReserved);
+    if (connection >= service_.budget.for_clients) {
+        return {EMFILE, service_.budget.explain()};
+    }
+    return sessions_.size() < kMaxSessions ? Refusal{} : at_limit(kMaxSessions);
+}
+
+Server::Refusal Server::at_limit(std::size_t most) {
+    return {EUSERS,
+            fmt::format("mempoold is at its limit of {} connections: end some clients", most)};
 }
 
 void Server::admit(UniqueFd connection) {
-    std::uint64_t suppressed = 0;
     try {
         Peer peer = read_peer(connection.get());
-        if (const std::string fault = check_limits(peer); !fault.empty()) {
-            turn_away(connection.get(), fault);
-            throw std::runtime_error(fault);
+        if (Refusal refusal = check_limits(peer, connection.get()); refusal.error != 0) {
+            turn_away(std::move(connection), refusal.error, refusal.why);
+            complain(refusal.why);
+            return;
         }
         auto session = std::make_shared<Session>(
             io_, service_, std::move(connection), std::move(peer),
@@ -157,19 +217,65 @@ void Server::admit(UniqueFd connection) {
         ++sessions_of_[session->peer().uid];
         session->start();
     } catch (const std::exception& e) {
-        if (service_.complaints.allow(LogRate::Clock::now(), suppressed)) {
-            log_warning(
-                "refusing a connection: {}{}", e.what(),
-                suppressed == 0 ? "" : fmt::format(" ({} such lines were left out)", suppressed));
-        }
+        complain(e.what());
+    }
+}
+
+void Server::complain(const std::string& why) {
+    std::uint64_t suppressed = 0;
+    if (service_.complaints.allow(LogRate::Clock::now(), suppressed)) {
+        log_warning(
+            "refusing a connection: {}{}", why,
+            suppressed == 0 ? "" : fmt::format(" ({} such lines were left out)", suppressed));
     }
 }
 
 void Server::forget(const std::shared_ptr<Session>& closed) {
-    const auto count = sessions_of_.find(closed->peer().uid);
-    if (sessions_.erase(closed) != 0 && count != sessions_of_.end() && --count->second == 0) {
+    if (sessions_.erase(closed) == 0) {
+        return;
+    }
+    const uid_t uid = closed->peer().uid;
+    const bool unread = closed->has_unread_descriptor();
+    UniqueFd connection = closed->take_socket();
+    if (!unread) {
+        close_stranger(std::move(connection));
+        count_out(uid);
+        return;
+    }
+    // Still counts as its user's: else each connection that is closed so would leave one more
+    // descriptor in flight, until none could be passed to anybody.
+    ::shutdown(connection.get(), SHUT_RDWR);
+    unread_.emplace_back(std::move(connection), uid);
+    if (unread_.size() == 1) {
+        await_reading();
+    }
+}
+
+void Server::count_out(uid_t uid) {
+    const auto count = sessions_of_.find(uid);
+    if (count != sessions_of_.end() && --count->second == 0) {
         sessions_of_.erase(count);
     }
+}
+
+void Server::await_reading() {
+    unread_timer_.expires_after(kUnreadPause);
+    unread_timer_.async_wait([this](const boost::system::error_code& aborted) {
+        if (aborted) {
+            return;
+        }
+        std::erase_if(unread_, [this](auto& item) {
+            if (has_unread_replies(item.first.get())) {
+                return false;
+            }
+            close_stranger(std::move(item.first));
+            count_out(item.second);
+            return true;
+        });
+        if (!unread_.empty()) {
+            await_reading();
+        }
+    });
 }
 
 }  // namespace mempoold

@@ -1,7 +1,8 @@
 // Accepts connections and keeps the sessions.
 //
-// Owned by Daemon. Knows nothing of requests; goes on when descriptors run out. No user but root
-// and the daemon's own can take so many connections that others find none.
+// Owned by Daemon. Knows nothing of requests. When descriptors run out it goes on, and says so to
+// who connects. No user except root and the daemon's own can take so many connections, or leave so
+// many descriptors unread, that others get none.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -11,6 +12,8 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "daemon/control/requests.hpp"
 #include "daemon/control/session.hpp"
@@ -32,10 +35,20 @@ public:
 private:
     void await_connection();
     void accept_some();
+    void reckon();
+    bool refuse_by_spare();
     void admit(UniqueFd connection);
-    /// Why `peer` may not have one more connection; empty if it may.
-    [[nodiscard]] std::string check_limits(const Peer& peer) const;
+    /// An errno, and what the peer is told; 0: it is served.
+    struct Refusal {
+        int error = 0;
+        std::string why;
+    };
+    [[nodiscard]] Refusal check_limits(const Peer& peer, int connection) const;
+    [[nodiscard]] static Refusal at_limit(std::size_t most);
+    void complain(const std::string& why);
     void forget(const std::shared_ptr<Session>& closed);
+    void count_out(uid_t uid);
+    void await_reading();
     void pause(int error);
 
     boost::asio::io_context& io_;
@@ -44,7 +57,11 @@ private:
     boost::asio::steady_timer pause_;
     std::unordered_set<std::shared_ptr<Session>> sessions_;
     std::unordered_map<uid_t, std::size_t> sessions_of_;
-    const std::size_t most_sessions_;
+    /// Connections that are over, whose peers have not read a descriptor yet.
+    std::vector<std::pair<UniqueFd, uid_t>> unread_;
+    boost::asio::steady_timer unread_timer_;
+    UniqueFd spare_;  ///< to be given up for refusing with a reason when there is no other
+    std::size_t most_sessions_ = 1;
     bool out_of_descriptors_ = false;
 };
 

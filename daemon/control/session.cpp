@@ -7,6 +7,8 @@
 #include <exception>
 #include <utility>
 
+#include "daemon/control/stranger.hpp"
+
 namespace mempoold {
 
 namespace {
@@ -33,6 +35,16 @@ Session::Session(boost::asio::io_context& io, Service& service, UniqueFd socket,
 }
 
 void Session::start() {
+    conversation_.hang_up = [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) {
+            self->close();
+        }
+    };
+    conversation_.answer_late = [weak = weak_from_this()](const Answer& answer) {
+        if (const auto self = weak.lock()) {
+            self->answer_late(answer);
+        }
+    };
     silence_.expires_after(kSilence);
     silence_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
         if (!error && !self->spoke_) {
@@ -61,7 +73,7 @@ void Session::receive_some() {
             close_for(fmt::format("its request could not be carried out: {}", e.what()));
         }
     }
-    if (!closed_) {
+    if (!closed_ && !owes_answer_) {
         await_request();
     }
 }
@@ -70,7 +82,11 @@ void Session::receive_some() {
 bool Session::receive_one() {
     shm::Request request;
     std::memset(static_cast<void*>(&request), 0, sizeof(request));
-    UniqueFd unwanted;  // a descriptor that came along is closed here
+    if (carries_descriptors(conversation_.socket)) {
+        close_for("it sent a descriptor");
+        return false;
+    }
+    UniqueFd unwanted;  // none comes: see stranger.hpp
     const int error = shm::receive_message(conversation_.socket, request, unwanted, MSG_DONTWAIT);
     if (error == EAGAIN) {
         return false;
@@ -95,43 +111,61 @@ bool Session::receive_one() {
                                   : std::generic_category().message(error));
         return false;
     }
-    return answer(request);
+    return act_on(handle_request(service_, conversation_, request));
 }
 
-bool Session::answer(const shm::Request& request) {
-    const bool was_attached = conversation_.client != nullptr;
-    const Answer answer = handle_request(service_, conversation_, request);
+bool Session::act_on(const Answer& answer) {
     switch (answer.action) {
         case Answer::Action::kNothing:
-            return true;
-        case Answer::Action::kRefuse:
-            close_for("it sent " + answer.fault);
+            return !closed_;
+        case Answer::Action::kLater:
+            owes_answer_ = true;
             return false;
-        case Answer::Action::kGoodbye:
-            said_goodbye_ = true;
-            close();
+        case Answer::Action::kHangUp:
+            close_for("it sent " + answer.fault);
             return false;
         case Answer::Action::kReply:
             break;
     }
-    if (!was_attached && conversation_.client) {
-        attach_unanswered_ = request.kind == shm::RequestKind::kAttach;
-        conversation_.client->on_end = [weak = weak_from_this()] {
-            if (const auto self = weak.lock()) {
-                self->close();
-            }
-        };
-    }
     const bool sent = send(answer);
-    attach_unanswered_ = attach_unanswered_ && !sent;
+    if (sent && conversation_.client) {
+        conversation_.client->reply_sent();
+    }
     return sent;
 }
 
+void Session::answer_late(const Answer& answer) {
+    if (closed_ || !owes_answer_) {
+        return;
+    }
+    owes_answer_ = false;
+    if (act_on(answer)) {
+        await_request();
+    }
+}
+
 bool Session::send(const Answer& answer) {
+    const bool passes = answer.passed_fd >= 0;
+    if (passes && has_unread_descriptor()) {
+        close_for("it wants a descriptor and has not read its last replies");
+        return false;
+    }
     const int error =
-        shm::send_message(conversation_.socket, answer.reply, answer.passed_fd, MSG_DONTWAIT);
+        answer.data.empty()
+            ? shm::send_message(conversation_.socket, answer.reply, answer.passed_fd, MSG_DONTWAIT)
+            : shm::send_data(conversation_.socket, answer.reply, answer.data.data(),
+                             answer.data.size(), MSG_DONTWAIT);
     if (error == 0) {
+        passed_descriptor_ = passed_descriptor_ || passes;
         return true;
+    }
+    if (error == ETOOMANYREFS) {
+        const char* why =
+            "too many descriptors that mempoold's user has passed to others are still unread: end "
+            "those that don't read them, or raise LimitNOFILE (ulimit -n) of mempoold";
+        shm::send_message(conversation_.socket, denial(error, why), -1, MSG_DONTWAIT);
+        close_for(why);
+        return false;
     }
     if (error == EPIPE || error == ECONNRESET) {
         close();
@@ -159,27 +193,17 @@ void Session::close() {
         return;
     }
     const auto self = shared_from_this();
-    boost::system::error_code ignored;
     silence_.cancel();
-    end_client();  // first: a peer that sees the end of its connection finds its id free
-    socket_.close(ignored);
+    // First: a peer that sees the end of its connection finds its id free.
+    if (const auto client = std::exchange(conversation_.client, nullptr)) {
+        client->connection_ended();
+    }
+    conversation_.pool = nullptr;
     on_closed_(self);
 }
 
-void Session::end_client() {
-    const auto client = std::exchange(conversation_.client, nullptr);
-    conversation_.pool = nullptr;
-    if (!client || client->ended) {
-        return;
-    }
-    client->on_end = nullptr;
-    if (attach_unanswered_) {
-        service_.supervisor.end(client, Ending::kNotServed);
-    } else if (said_goodbye_ || client->pool->clients().says_leaving(client->id)) {
-        service_.supervisor.end(client, Ending::kLeft);
-    } else {
-        service_.supervisor.connection_lost(client);
-    }
+bool Session::has_unread_descriptor() const noexcept {
+    return passed_descriptor_ && has_unread_replies(conversation_.socket);
 }
 
 }  // namespace mempoold

@@ -18,7 +18,7 @@ namespace mempoold {
 
 class Session : public std::enable_shared_from_this<Session> {
 public:
-    /// `on_closed` is called once, when the session has ended by itself.
+    /// `on_closed` is called once, when the session has ended. It then must take the socket.
     Session(boost::asio::io_context& io, Service& service, UniqueFd socket, Peer peer,
             std::function<void(const std::shared_ptr<Session>&)> on_closed);
     Session(const Session&) = delete;
@@ -30,24 +30,31 @@ public:
     /// Closes the connection, whatever its client then is: gone, or alive without one.
     void close();
 
+    /// Whether the peer has not read a reply that passed a descriptor.
+    [[nodiscard]] bool has_unread_descriptor() const noexcept;
+    /// The connection, once the session has closed.
+    UniqueFd take_socket() { return UniqueFd{socket_.release()}; }
+
 private:
     void await_request();
     void receive_some();
     bool receive_one();
-    bool answer(const mempool::shm::Request& request);
+    /// Sends a reply, or does what else the answer wants; false if nothing more is to be received
+    /// now.
+    bool act_on(const Answer& answer);
+    void answer_late(const Answer& answer);
     bool send(const Answer& answer);
     /// Closes with a reason that is logged, unless there are too many.
     void close_for(const std::string& fault);
-    void end_client();
 
     Service& service_;
     boost::asio::posix::stream_descriptor socket_;
     boost::asio::steady_timer silence_;
     Conversation conversation_;
     std::function<void(const std::shared_ptr<Session>&)> on_closed_;
+    bool passed_descriptor_ = false;
     bool spoke_ = false;
-    bool said_goodbye_ = false;
-    bool attach_unanswered_ = false;
+    bool owes_answer_ = false;  // receives nothing more until it has sent that
     bool closed_ = false;
 };
 

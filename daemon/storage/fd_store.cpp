@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "daemon/base/fail.hpp"
@@ -44,6 +45,38 @@ std::optional<std::pair<std::string, std::uint32_t>> parse_name(std::string_view
     return std::pair(pool, number);
 }
 
+constexpr std::string_view kClientPrefix = "client.";
+/// Of the unit's FileDescriptorStoreMax=; the rest is for segments.
+constexpr std::size_t kMostClients = 32768;
+
+std::string client_name(std::uint64_t pool_key, std::uint32_t id) {
+    return fmt::format("{}{:016x}.{}", kClientPrefix, pool_key, id);
+}
+
+// Pool key and id of a client's name; nullopt if it is none.
+std::optional<std::pair<std::uint64_t, std::uint32_t>> parse_client(std::string_view name) {
+    if (!name.starts_with(kClientPrefix)) {
+        return std::nullopt;
+    }
+    name.remove_prefix(kClientPrefix.size());
+    const std::size_t dot = std::min(name.find('.'), name.size());
+    std::uint64_t key = 0;
+    std::uint32_t id = 0;
+    std::from_chars(name.data(), name.data() + dot, key, 16);
+    if (dot < name.size()) {
+        std::from_chars(name.data() + dot + 1, name.data() + name.size(), id);
+    }
+    if (client_name(key, id).substr(kClientPrefix.size()) != name) {
+        return std::nullopt;
+    }
+    return std::pair(key, id);
+}
+
+int tell_with_fd(const std::string& message, int fd) {
+    const auto count = static_cast<unsigned>(1);
+    return ::sd_pid_notify_with_fds(0, 0, message.c_str(), &fd, count);
+}
+
 }  // namespace
 
 bool has_service_manager() {
@@ -65,8 +98,11 @@ FdStore::Descriptors take_passed_descriptors() {
 
 FdStore::FdStore(Descriptors& passed) {
     for (auto& [name, fd] : passed) {
-        if (auto segment = parse_name(name)) {
+        if (const auto segment = parse_name(name)) {
             inherited_[*segment] = std::move(fd);
+        } else if (const auto client = parse_client(name)) {
+            inherited_clients_[*client] = std::move(fd);
+            kept_clients_.insert(*client);
         }
     }
     std::erase_if(passed, [](const auto& item) { return !item.second; });
@@ -107,8 +143,7 @@ void FdStore::keep(std::string_view pool, std::uint32_t number, int fd) {
     }
     // FDPOLL=0: a memfd never hangs up, and systemd need not watch it.
     const std::string message = "FDSTORE=1\nFDPOLL=0\nFDNAME=" + stored_name(pool, number);
-    const auto fds = static_cast<unsigned>(1);
-    if (const int result = ::sd_pid_notify_with_fds(0, 0, message.c_str(), &fd, fds); result < 0) {
+    if (const int result = tell_with_fd(message, fd); result < 0) {
         fail(-result, "cannot give " + stored_name(pool, number) +
                           " to the service manager to keep it over a restart");
     }
@@ -125,5 +160,59 @@ void FdStore::forget(std::string_view pool, std::uint32_t number) noexcept {
 }
 
 // NOLINTEND(readability-convert-member-functions-to-static)
+
+UniqueFd FdStore::take_client(std::uint64_t pool_key, std::uint32_t id) {
+    const auto found = inherited_clients_.find({pool_key, id});
+    if (found == inherited_clients_.end()) {
+        return {};
+    }
+    UniqueFd pidfd = std::move(found->second);
+    inherited_clients_.erase(found);
+    return pidfd;
+}
+
+void FdStore::drop_clients() noexcept {
+    for (const auto& [client, pidfd] : std::exchange(inherited_clients_, {})) {
+        forget_client(client.first, client.second);
+    }
+}
+
+// FDPOLL=0: a pidfd becomes readable when its process ends, and systemd would drop it just then.
+void FdStore::keep_client(std::uint64_t pool_key, std::uint32_t id, int pidfd) noexcept {
+    if (!has_service_manager()) {
+        return;
+    }
+    try {
+        const Client client{pool_key, id};
+        if (kept_clients_.contains(client)) {
+            return;  // it came from there
+        }
+        int result = -ENOSPC;
+        if (kept_clients_.size() < kMostClients) {
+            result =
+                tell_with_fd("FDSTORE=1\nFDPOLL=0\nFDNAME=" + client_name(pool_key, id), pidfd);
+        }
+        if (result >= 0) {
+            kept_clients_.insert(client);
+        } else if (!std::exchange(complained_, true)) {
+            log_warning(
+                "cannot give clients' pidfds to the service manager: {}. Clients whose processes a "
+                "restarted mempoold cannot see will count as alive",
+                std::generic_category().message(-result));
+        }
+    } catch (const std::exception& e) {
+        log_warning("cannot keep a client's pidfd: {}", e.what());
+    }
+}
+
+void FdStore::forget_client(std::uint64_t pool_key, std::uint32_t id) noexcept {
+    try {
+        if (kept_clients_.erase({pool_key, id}) != 0 && has_service_manager()) {
+            ::sd_notify(0, ("FDSTOREREMOVE=1\nFDNAME=" + client_name(pool_key, id)).c_str());
+        }
+    } catch (const std::exception& e) {
+        log_warning("cannot tell the service manager to let go of a client's pidfd: {}", e.what());
+    }
+}
 
 }  // namespace mempoold

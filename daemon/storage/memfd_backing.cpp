@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <ctime>
 #include <fstream>
 #include <map>
 #include <system_error>
@@ -28,7 +29,8 @@ constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 // lock: a second daemon can't come to them.
 class MemfdBacking : public Backing {
 public:
-    MemfdBacking(std::string pool, FdStore* store) : pool_(std::move(pool)), store_(store) {
+    MemfdBacking(std::string pool, FdStore* store, RuntimeDirectory* runtime)
+        : pool_(std::move(pool)), store_(store), runtime_(runtime) {
         if (store_ != nullptr) {
             files_ = store_->take(pool_);
         }
@@ -60,15 +62,23 @@ public:
         const int seals = ::fcntl(fd, F_GET_SEALS);
         return seals >= 0 && (seals & kSeals) == kSeals ? "" : "it is no sealed memfd";
     }
-    void lock(int /*fd*/) override {}
-    void keep(std::uint32_t number, int fd) override;
+    [[nodiscard]] bool find() override { return files_.contains(0); }
+    [[nodiscard]] std::uint64_t random_part(std::uint32_t /*number*/) const override { return 0; }
+    [[nodiscard]] std::pair<std::uint64_t, std::uint64_t> runtime_identity() const override {
+        return runtime_ == nullptr ? std::pair<std::uint64_t, std::uint64_t>{}
+                                   : runtime_->identity();
+    }
+    void keep(std::uint32_t number, int fd, const shm::Uuid& uuid) override;
+    void give_up() noexcept override {}
+    std::string mend_names() override { return {}; }
     void remove(std::uint32_t number) noexcept override {
         files_.erase(number);
         if (store_ != nullptr) {
             store_->forget(pool_, number);
         }
     }
-    std::string set_aside(std::uint32_t number, std::uint64_t /*now*/) override {
+    std::string set_aside(std::uint32_t number, std::uint64_t /*now*/,
+                          const std::string& /*reason*/) override {
         for (const std::uint32_t k : list()) {
             if (number == 0 || k == number) {
                 remove(k);
@@ -84,6 +94,7 @@ private:
 
     std::string pool_;
     FdStore* store_;
+    RuntimeDirectory* runtime_;
     std::map<std::uint32_t, UniqueFd> files_;
 };
 
@@ -130,24 +141,15 @@ UniqueFd MemfdBacking::open(std::uint32_t number, bool writable) {
     if (found == files_.end()) {
         return {};
     }
-    const std::string path = fmt::format("/proc/self/fd/{}", found->second.get());
-    UniqueFd fd{::open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC)};
-    if (!fd) {
-        fail(errno, fmt::format("cannot open {} once more by {}", describe(number), path));
-    }
-    return fd;
+    return reopen(found->second.get(), writable, describe(number));
 }
 
 bool MemfdBacking::is(std::uint32_t number, int fd) const noexcept {
     const auto found = files_.find(number);
-    struct stat kept {};
-    struct stat opened {};
-    return found != files_.end() && ::fstat(found->second.get(), &kept) == 0 &&
-           ::fstat(fd, &opened) == 0 && kept.st_dev == opened.st_dev &&
-           kept.st_ino == opened.st_ino;
+    return found != files_.end() && same_file(found->second.get(), fd);
 }
 
-void MemfdBacking::keep(std::uint32_t number, int fd) {
+void MemfdBacking::keep(std::uint32_t number, int fd, const shm::Uuid& /*uuid*/) {
     if (::fcntl(fd, F_ADD_SEALS, kSeals) != 0) {
         fail(errno, "cannot seal " + describe(number));
     }
@@ -156,34 +158,30 @@ void MemfdBacking::keep(std::uint32_t number, int fd) {
     }
 }
 
-// What stands under the name belongs to a pool that was configured otherwise; tools would take it
-// for this one.
-void clear_name(const std::string& pool) {
-    const std::string object = shm::object_name(pool, 0);
-    UniqueFd named;
+// A pool that was configured otherwise: tools would take it for this one. A pool without a name
+// can't fail because of a name, so whatever goes wrong here is only told.
+void clear_name(const PoolConfig& config, RuntimeDirectory* runtime) noexcept {
     try {
-        named = open_object(object, true);
-    } catch (const std::system_error& e) {
-        log_warning("pool '{}': what stands as /dev/shm{} is not looked at: {}", pool, object,
-                    e.what());
-        return;
-    }
-    if (named) {
-        lock_object(named.get(), object);
-        const std::string aside =
-            set_aside(pool, 0, static_cast<std::uint64_t>(std::time(nullptr)));
-        log_warning(
-            "pool '{}' is now made of memfds (backing = memfd); the one there was is set aside as "
-            "/dev/shm{}, and its clients keep it among themselves",
-            pool, aside);
+        const auto named = make_named_backing(config, nullptr, runtime);
+        if (named->find()) {
+            log_warning(
+                "pool '{}' is now made of memfds (backing = memfd); the one there was is {}",
+                config.name,
+                named->set_aside(0, static_cast<std::uint64_t>(std::time(nullptr)),
+                                 "the pool was configured with backing = memfd"));
+        }
+    } catch (const std::exception& e) {
+        log_warning("pool '{}' is made of memfds; what there is of that name in /dev/shm stays: {}",
+                    config.name, e.what());
     }
 }
 
 }  // namespace
 
-std::shared_ptr<Backing> make_memfd_backing(const PoolConfig& config, FdStore* store) {
-    clear_name(config.name);
-    return std::make_shared<MemfdBacking>(config.name, store);
+std::shared_ptr<Backing> make_memfd_backing(const PoolConfig& config, FdStore* store,
+                                            RuntimeDirectory* runtime) {
+    clear_name(config, runtime);
+    return std::make_shared<MemfdBacking>(config.name, store, runtime);
 }
 
 }  // namespace mempoold

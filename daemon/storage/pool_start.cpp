@@ -41,10 +41,9 @@ void warn_of_differences(const PoolConfig& config, const Storage& storage) {
 
 }  // namespace
 
-std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t now,
-                                       FdStore* store) {
-    const auto backing = make_backing(config, store);
-    const std::string first = backing->describe(0);
+std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t now, FdStore* store,
+                                       RuntimeDirectory* runtime) {
+    const auto backing = make_backing(config, store, runtime);
     try {
         if (auto storage = Storage::reattach(config, backing)) {
             log_info("pool '{}': took over {} slots in {} segments", config.name, storage->slots(),
@@ -53,11 +52,9 @@ std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t n
             storage->clear_leftovers();
             return storage;
         }
-    } catch (const Unfinished& e) {
-        log_info("pool '{}': {} is made anew: {}", config.name, first, e.what());
-        backing->remove(0);
     } catch (const Unusable& e) {
-        const std::string done = backing->set_aside(0, now);
+        const std::string first = backing->describe(0);
+        const std::string done = backing->set_aside(0, now, e.what());
         log_error(
             "pool '{}': {} cannot be served: {}. It was {}; a new, empty pool takes its place",
             config.name, first, e.what(), done);

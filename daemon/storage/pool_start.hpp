@@ -12,10 +12,12 @@
 namespace mempoold {
 
 /// The storage of the pool that `config` describes; logs what it did. `now` is in seconds since the
-/// epoch; `store` has what a former daemon's pools of memfds left and must outlive the storage.
+/// epoch; `store` has what a former daemon left without a name, `runtime` the index of its names:
+/// both must outlive the storage.
 /// Throws std::system_error if the pool can't be served: served by another daemon, no memory, an
 /// object in the way that the system won't let us rename.
 std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t now,
-                                       FdStore* store = nullptr);
+                                       FdStore* store = nullptr,
+                                       RuntimeDirectory* runtime = nullptr);
 
 }  // namespace mempoold

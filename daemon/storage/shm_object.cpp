@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -12,27 +10,21 @@
 #include <boost/interprocess/permissions.hpp>
 #include <boost/interprocess/shared_memory_object.hpp>
 #include <cerrno>
-#include <charconv>
-#include <cstdio>
-#include <ctime>
-#include <filesystem>
 #include <system_error>
 
 #include "daemon/base/fail.hpp"
-#include "mempool/shm/names.hpp"
 
 namespace mempoold {
 
 namespace {
 
 namespace ipc = boost::interprocess;
-namespace shm = mempool::shm;
 
 constexpr const char* kDirectory = "/dev/shm";
 
-std::string path_of(const std::string& name) { return kDirectory + name; }
-
 }  // namespace
+
+std::string path_of(const std::string& name) { return kDirectory + name; }
 
 UniqueFd create_object(const std::string& name) {
     try {
@@ -48,23 +40,24 @@ UniqueFd create_object(const std::string& name) {
     }
 }
 
-UniqueFd open_object(const std::string& name, bool writable) {
-    UniqueFd fd{::shm_open(name.c_str(), writable ? O_RDWR : O_RDONLY, 0)};
+UniqueFd look_at_object(const std::string& name) {
+    UniqueFd fd{::open(path_of(name).c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC)};
     if (!fd && errno != ENOENT) {
-        fail(errno, "cannot open " + path_of(name));
+        fail(errno, "cannot look at " + path_of(name));
     }
     return fd;
 }
 
-bool remove_object(const std::string& name) {
-    return ipc::shared_memory_object::remove(name.c_str());
-}
-
-void rename_object(const std::string& from, const std::string& to) {
-    if (::renameat2(AT_FDCWD, path_of(from).c_str(), AT_FDCWD, path_of(to).c_str(),
-                    RENAME_NOREPLACE) != 0) {
-        fail(errno, "cannot rename " + path_of(from) + " to " + path_of(to));
+UniqueFd reopen(int fd, bool writable, const std::string& shown) {
+    if (!S_ISREG(status_of(fd).st_mode)) {
+        fail(EINVAL, shown + " is not a regular file");
     }
+    const std::string path = fmt::format("/proc/self/fd/{}", fd);
+    UniqueFd again{::open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_CLOEXEC)};
+    if (!again) {
+        fail(errno, fmt::format("cannot open {} by {}", shown, path));
+    }
+    return again;
 }
 
 int allocate(int fd, FileRange range) noexcept {
@@ -87,6 +80,13 @@ struct stat status_of(int fd) {
         fail(errno, "fstat");
     }
     return status;
+}
+
+bool same_file(int a, int b) noexcept {
+    struct stat one {};
+    struct stat other {};
+    return ::fstat(a, &one) == 0 && ::fstat(b, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
 }
 
 bool still_named(const std::string& name, int fd) noexcept {
@@ -134,76 +134,12 @@ int write_zeros(int fd, std::uint64_t bytes, std::uint64_t offset) noexcept {
     return 0;
 }
 
-std::vector<std::uint32_t> list_segments(std::string_view pool) {
-    const std::string first = shm::object_name(pool, 0).substr(1);
-    std::vector<std::uint32_t> numbers;
-    for (const auto& entry : std::filesystem::directory_iterator(kDirectory)) {
-        const std::string file = entry.path().filename().string();
-        if (file == first) {
-            numbers.push_back(0);
-        } else if (file.rfind(first + ".", 0) == 0) {
-            std::uint32_t number = 0;
-            const char* end = file.data() + file.size();
-            const auto result = std::from_chars(file.data() + first.size() + 1, end, number);
-            if (result.ec == std::errc{} && result.ptr == end && number != 0 &&
-                file == shm::object_name(pool, number).substr(1)) {
-                numbers.push_back(number);
-            }
-        }
-    }
-    std::sort(numbers.begin(), numbers.end());
-    return numbers;
-}
-
-void lock_object(int fd, const std::string& object) {
-    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        return;
-    }
-    if (errno == EWOULDBLOCK) {
-        fail(EBUSY, fmt::format("/dev/shm{} is served by another mempoold: end that one, or use "
-                                "another pool name",
-                                object));
-    }
-    fail(errno, "flock /dev/shm" + object);
-}
-
 Space shm_space() noexcept {
     struct statvfs status {};
     if (::statvfs(kDirectory, &status) != 0) {
         return {};
     }
     return {status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize};
-}
-
-std::string set_aside(const std::string& pool, std::uint32_t number, std::uint64_t now) {
-    const auto seconds = static_cast<std::time_t>(now);
-    std::tm utc{};
-    ::gmtime_r(&seconds, &utc);
-    std::array<char, 32> stamp{};
-    std::strftime(stamp.data(), stamp.size(), "%Y%m%dT%H%M%S", &utc);
-    const std::string base = shm::object_name(pool, 0) + ".aside-" + stamp.data();
-    const auto rename = [&](std::uint32_t k, const std::string& to) {
-        rename_object(shm::object_name(pool, k), k == 0 ? to : to + "." + std::to_string(k));
-    };
-    std::string to = base;
-    for (int attempt = 2;; ++attempt) {
-        try {
-            rename(number, to);
-            break;
-        } catch (const std::system_error& e) {
-            if (e.code() != std::errc::file_exists || attempt > 100) {
-                throw;
-            }
-            to = fmt::format("{}-{}", base, attempt);
-        }
-    }
-    if (number == 0) {
-        for (const std::uint32_t k : list_segments(pool)) {
-            rename(k, to);
-        }
-        return to;
-    }
-    return to + "." + std::to_string(number);
 }
 
 }  // namespace mempoold

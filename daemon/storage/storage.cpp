@@ -1,15 +1,13 @@
 #include "daemon/storage/storage.hpp"
 
 #include <fmt/core.h>
-#include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <system_error>
 #include <utility>
 
@@ -19,32 +17,7 @@
 
 namespace mempoold {
 
-namespace {
-
 namespace shm = mempool::shm;
-
-// Throws Unfinished if the daemon that made the object ended before it marked the pool ready.
-void refuse_unfinished(int fd, const shm::Header& header, std::uint64_t file_bytes) {
-    struct FirstPages {
-        std::array<std::array<unsigned char, shm::kPage>, 4> pages;
-    };
-    if (file_bytes == 0) {
-        throw Unfinished("it is empty");
-    }
-    auto first = std::make_unique<FirstPages>();
-    if (file_bytes < sizeof(FirstPages) || read_at(fd, first.get(), sizeof(FirstPages), 0) != 0) {
-        return;
-    }
-    std::uint32_t starts = 0;
-    std::memcpy(&starts, first->pages[1].data() + offsetof(shm::Live, daemon_starts),
-                sizeof(starts));
-    const bool creating = header.state.load(std::memory_order_relaxed) == shm::PoolState::kCreating;
-    if (is_zero(*first) || (creating && header.magic == shm::kMagic && starts == 0)) {
-        throw Unfinished("its creation was cut off");
-    }
-}
-
-}  // namespace
 
 Storage::Storage(const PoolConfig& config, std::shared_ptr<Backing> backing)
     : name_(config.name),
@@ -71,20 +44,23 @@ std::uint64_t Storage::key() const noexcept {
     return key | 1U;
 }
 
-// Opens segment 0 twice more: for clients, who may do as they like with their description, and for
-// inspectors, who may only read.
-void Storage::open_first(UniqueFd lock) {
-    lock_ = std::move(lock);
+std::uint32_t Storage::incompat() const noexcept {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, &header_.at(offsetof(shm::Header, incompat)), sizeof(bits));
+    return bits;
+}
+
+void Storage::open_first(UniqueFd own) {
     StoredSegment first;
+    first.own = std::move(own);
     first.writable = backing_->open(0, true);
-    first.read_only = backing_->open(0, false);
-    for (const UniqueFd* fd : {&lock_, &first.writable, &first.read_only}) {
+    for (const UniqueFd* fd : {&first.own, &first.writable}) {
         if (!*fd || !backing_->is(0, fd->get())) {
             fail(EBUSY,
                  backing_->describe(0) + " was replaced meanwhile: is another mempoold at work?");
         }
     }
-    const struct stat status = status_of(lock_.get());
+    const struct stat status = status_of(first.own.get());
     device_ = status.st_dev;
     inode_ = status.st_ino;
     segments_.push_back(std::move(first));
@@ -93,8 +69,15 @@ void Storage::open_first(UniqueFd lock) {
 void Storage::map(const shm::Geometry& geometry) {
     map_.emplace(geometry.slots_offset);
     guard_.emplace(map_->base(), geometry.slots_offset);
-    map_->map(lock_.get(), 0, 0, geometry.slots_offset, true);
+    map_->map(first_file(), 0, 0, geometry.slots_offset, true);
     view_ = shm::Pool(map_->base(), geometry);
+}
+
+// Says in the header where the daemon keeps its lock.
+void Storage::sign_header() noexcept {
+    const auto [device, inode] = backing_->runtime_identity();
+    view_.header().runtime_device = device;
+    view_.header().runtime_inode = inode;
 }
 
 // Once it is as it will stay.
@@ -130,7 +113,7 @@ void Storage::check_sizes() noexcept {
         const StoredSegment& segment = segments_[number];
         const std::uint64_t bytes =
             shm::segment_file_bytes(geometry(), number, segment.entry.slot_count);
-        if (::fstat(segment.writable.get(), &status) == 0 &&
+        if (::fstat(segment.own.get(), &status) == 0 &&
             static_cast<std::uint64_t>(status.st_size) < bytes) {
             truncated_ = true;
         }
@@ -140,40 +123,27 @@ void Storage::check_sizes() noexcept {
 std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config,
                                            std::shared_ptr<Backing> backing) {
     std::unique_ptr<Storage> storage(new Storage(config, std::move(backing)));
-    UniqueFd lock;
-    try {
-        lock = storage->backing_->open(0, true);
-    } catch (const std::system_error& e) {
-        if (e.code() == std::errc::permission_denied && config.owner) {
-            throw;  // ours, but the configured owner's mode keeps us out
-        }
-        throw Unusable(e.what());
-    }
-    if (!lock) {
+    if (!storage->backing_->find()) {
         return nullptr;
     }
-    const struct stat status = status_of(lock.get());
-    if (!S_ISREG(status.st_mode)) {
-        throw Unusable("it is not a regular file");
-    }
+    UniqueFd own = storage->backing_->open(0, true);
+    const struct stat status = status_of(own.get());
     if (!storage->is_trusted_owner(status.st_uid)) {
         throw Unusable(
             fmt::format("it belongs to uid {}, not to the daemon's user", status.st_uid));
     }
-    storage->backing_->lock(lock.get());
-    storage->open_first(std::move(lock));
+    storage->open_first(std::move(own));
 
     const auto file_bytes = static_cast<std::uint64_t>(status.st_size);
     shm::Header header{};
     if (file_bytes >= sizeof(header) &&
-        read_at(storage->lock_.get(), &header, sizeof(header), 0) != 0) {
+        read_at(storage->first_file(), static_cast<void*>(&header), sizeof(header), 0) != 0) {
         throw Unusable("its header cannot be read");
     }
-    refuse_unfinished(storage->lock_.get(), header, file_bytes);
     if (const std::string fault = shm::check_header(header, file_bytes); !fault.empty()) {
         throw Unusable(fault);
     }
-    if (const std::string fault = storage->backing_->check(storage->lock_.get()); !fault.empty()) {
+    if (const std::string fault = storage->backing_->check(storage->first_file()); !fault.empty()) {
         throw Unusable(fault);
     }
     if (config.name != header.name) {
@@ -181,7 +151,6 @@ std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config,
     }
     std::copy(std::begin(header.uuid), std::end(header.uuid), storage->uuid_.begin());
     storage->map(header.geometry);
-    std::memcpy(storage->header_.data(), static_cast<const void*>(&header), sizeof(header));
     storage->read_segments();
     if (const std::uint64_t expected = shm::segment_file_bytes(
             header.geometry, 0, storage->segments_.front().entry.slot_count);
@@ -189,12 +158,14 @@ std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config,
         throw Unusable(fmt::format("it is {} bytes long and should be {}: it was truncated",
                                    file_bytes, expected));
     }
+    storage->sign_header();
+    storage->keep_header();
     return storage;
 }
 
 // Copies the segment table, checks it, and opens what it names.
 void Storage::read_segments() {
-    const int fd = lock_.get();
+    const int fd = first_file();
     std::uint32_t count = 0;
     std::array<shm::SegmentEntry, shm::kMaxSegments> table{};
     if (read_at(fd, &count, sizeof(count), shm::kPage + offsetof(shm::Live, segment_count)) != 0 ||
@@ -225,25 +196,25 @@ StoredSegment Storage::open_segment(std::uint32_t number, const shm::SegmentEntr
     StoredSegment segment;
     segment.entry = entry;
     try {
+        segment.own = backing_->open(number, true);
         segment.writable = backing_->open(number, true);
-        segment.read_only = backing_->open(number, false);
     } catch (const std::system_error& e) {
         throw Unusable(e.what());
     }
-    if (!segment.writable || !segment.read_only) {
+    if (!segment.own || !segment.writable) {
         throw Unusable(fmt::format("its segment {} is missing", object));
     }
-    const struct stat status = status_of(segment.writable.get());
+    const struct stat status = status_of(segment.own.get());
     const std::uint64_t expected = shm::segment_file_bytes(geometry(), number, entry.slot_count);
     if (!S_ISREG(status.st_mode) || !is_trusted_owner(status.st_uid) ||
         static_cast<std::uint64_t>(status.st_size) < expected) {
         throw Unusable(fmt::format("its segment {} is truncated or not the daemon's", object));
     }
-    if (const std::string fault = backing_->check(segment.writable.get()); !fault.empty()) {
+    if (const std::string fault = backing_->check(segment.own.get()); !fault.empty()) {
         throw Unusable(fmt::format("its segment {}: {}", object, fault));
     }
     shm::SegmentHeader header{};
-    if (read_at(segment.writable.get(), &header, sizeof(header), 0) != 0 ||
+    if (read_at(segment.own.get(), &header, sizeof(header), 0) != 0 ||
         header.magic != shm::kSegmentMagic || header.layout_version != shm::kLayoutVersion ||
         header.number != number ||
         !std::equal(uuid_.begin(), uuid_.end(), std::begin(header.uuid)) ||
@@ -253,24 +224,51 @@ StoredSegment Storage::open_segment(std::uint32_t number, const shm::SegmentEntr
     return segment;
 }
 
+void Storage::check_names() noexcept {
+    try {
+        missing_names_ = backing_->mend_names();
+    } catch (const std::exception& e) {
+        log_warning("pool '{}': its names could not be looked at: {}", name_, e.what());
+    }
+}
+
+void Storage::copy_metadata(std::uint64_t offset, std::uint64_t bytes,
+                            std::byte* to) const noexcept {
+    std::memset(to, 0, bytes);
+    const auto copy = [&](const shm::FileRange& range) {
+        const std::uint64_t from = std::max(offset, range.offset);
+        const std::uint64_t end = std::min(offset + bytes, range.offset + range.bytes);
+        for (std::uint64_t at = from; at < end; at += sizeof(std::uint64_t)) {
+            auto& word = *reinterpret_cast<std::uint64_t*>(view_.base() + at);
+            const std::uint64_t value = std::atomic_ref(word).load(std::memory_order_acquire);
+            std::memcpy(to + (at - offset), &value, sizeof(value));
+        }
+    };
+    copy({0, geometry().records_offset});
+    for (const StoredSegment& segment : segments_) {
+        for (const shm::FileRange& range : shm::storage_of(geometry(), segment.entry)) {
+            copy(range);
+        }
+    }
+}
+
 int Storage::erase(shm::SlotIndex i) const noexcept {
     for (std::uint32_t number = 0; number < segments_.size(); ++number) {
         const StoredSegment& segment = segments_[number];
         if (raw(i) >= segment.entry.first_index && raw(i) < segment.entry.end_index()) {
             const std::uint64_t distance = raw(i) - segment.entry.first_index;
             const std::uint64_t start = number == 0 ? geometry().slots_offset : shm::kPage;
-            return write_zeros(segment.writable.get(), geometry().shape.slot_size,
+            return write_zeros(segment.own.get(), geometry().shape.slot_size,
                                start + distance * geometry().slot_stride);
         }
     }
     return EINVAL;
 }
 
+// The first goes last: as long as it is there, the next daemon knows the others.
 void Storage::remove_objects() const {
-    for (std::uint32_t number = 0; number < segments_.size(); ++number) {
-        if (backing_->is(number, segments_[number].writable.get())) {
-            backing_->remove(number);
-        }
+    for (auto number = static_cast<std::uint32_t>(segments_.size()); number-- > 0;) {
+        backing_->remove(number);
     }
 }
 

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -31,16 +32,10 @@ public:
     using std::runtime_error::runtime_error;
 };
 
-/// An object of ours whose creation was cut off before anybody could use it: it may be removed.
-class Unfinished : public std::runtime_error {
-public:
-    using std::runtime_error::runtime_error;
-};
-
 struct StoredSegment {
     mempool::shm::SegmentEntry entry{};
-    UniqueFd writable;   ///< for clients
-    UniqueFd read_only;  ///< for inspectors: an open file description of its own
+    UniqueFd own;       ///< for what the daemon reads and writes: never passed to anybody
+    UniqueFd writable;  ///< for clients, who may do as they like with its open file description
 };
 
 class Storage {
@@ -50,9 +45,9 @@ public:
     static std::unique_ptr<Storage> create(const PoolConfig& config, std::uint64_t now,
                                            std::shared_ptr<Backing> backing = nullptr);
 
-    /// Takes over the segments that `backing` has; nullptr if it has none. Throws Unusable,
-    /// Unfinished, or std::system_error (EBUSY: another daemon serves it). In both, no backing
-    /// means one of the pool's own that no former daemon left anything for.
+    /// Takes over the segments that `backing` finds; nullptr if there are none. Throws Unusable, or
+    /// std::system_error (EBUSY: another daemon serves it). In both, no backing means one of the
+    /// pool's own, without an index.
     static std::unique_ptr<Storage> reattach(const PoolConfig& config,
                                              std::shared_ptr<Backing> backing = nullptr);
 
@@ -67,13 +62,17 @@ public:
     /// Overwrites slot `i` with zeros, by its file: no access that could fault. 0 or errno.
     int erase(mempool::shm::SlotIndex i) const noexcept;
 
+    /// Copies `bytes` of metadata from `offset` on (both multiples of 8, within slots_offset), each
+    /// eight bytes at once, as others may write there. Zeros for what has no memory yet.
+    void copy_metadata(std::uint64_t offset, std::uint64_t bytes, std::byte* to) const noexcept;
+
     /// Lets another Storage take over what stands under the pool's name.
-    void give_up() noexcept { lock_.reset(); }
+    void give_up() noexcept { backing_->give_up(); }
 
     /// Removes all segments; who maps them keeps them.
     void remove_objects() const;
 
-    /// Removes what a growth that was cut off left behind; sets aside what is not of this pool.
+    /// Removes what a growth that was cut off left.
     void clear_leftovers() const;
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
@@ -85,6 +84,8 @@ public:
     [[nodiscard]] std::uint32_t slots() const noexcept;
     /// Tells this pool from another that has or had its name; never 0.
     [[nodiscard]] std::uint64_t key() const noexcept;
+    /// Header::incompat as this daemon made or checked it.
+    [[nodiscard]] std::uint32_t incompat() const noexcept;
     /// Writes header and segment table anew where they differ from what this daemon made or
     /// checked. What others see is then what it works by.
     struct Restored {
@@ -97,6 +98,11 @@ public:
     /// never touches, the slots, is seen to be missing only so.
     void check_sizes() noexcept;
 
+    /// Looks whether the segments still have their names, and mends that where it can be; logs it.
+    void check_names() noexcept;
+    /// What was missing when last looked; empty if nothing was.
+    [[nodiscard]] const std::string& missing_names() const noexcept { return missing_names_; }
+
     /// Which file segment 0 is.
     [[nodiscard]] dev_t device() const noexcept { return device_; }
     [[nodiscard]] ino_t inode() const noexcept { return inode_; }
@@ -107,7 +113,7 @@ public:
 private:
     Storage(const PoolConfig& config, std::shared_ptr<Backing> backing);
 
-    void open_first(UniqueFd lock);
+    void open_first(UniqueFd own);
     void map(const mempool::shm::Geometry& geometry);
     void keep_header() noexcept;
     void set_permissions(int fd, std::uint32_t number) const;
@@ -116,19 +122,21 @@ private:
     void read_segments();
     StoredSegment open_segment(std::uint32_t number, const mempool::shm::SegmentEntry& entry) const;
     [[nodiscard]] bool is_trusted_owner(uid_t uid) const noexcept;
+    [[nodiscard]] int first_file() const noexcept { return segments_.front().own.get(); }
+    void sign_header() noexcept;
 
     std::string name_;
     std::shared_ptr<Backing> backing_;
     std::optional<uid_t> owner_;
     std::optional<gid_t> group_;
     mode_t mode_;
-    UniqueFd lock_;  // holds the flock of segment 0's file; shared with nobody
     std::vector<StoredSegment> segments_;
     dev_t device_ = 0;
     ino_t inode_ = 0;
     std::array<std::uint8_t, 16> uuid_{};
     std::array<std::byte, sizeof(mempool::shm::Header)> header_{};  // as it must stand there
     bool truncated_ = false;
+    std::string missing_names_;
     std::optional<mempool::shm::SegmentMap> map_;
     std::optional<FaultGuard> guard_;  // ends before the mapping
     mempool::shm::Pool view_;

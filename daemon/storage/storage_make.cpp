@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <ctime>
 #include <iterator>
 #include <system_error>
 #include <utility>
@@ -63,6 +62,11 @@ void Storage::require_space(std::uint64_t bytes) const {
 }
 
 void Storage::no_space(int error, std::uint64_t needed) const {
+    if (error == EFBIG) {
+        fail(error, fmt::format("pool '{}' needs {} bytes more, and mempoold may not make a file "
+                                "that large: raise its file size limit (ulimit -f, LimitFSIZE=)",
+                                name_, needed));
+    }
     fail(error, fmt::format("pool '{}' needs {} bytes more {}", name_, needed,
                             backing_->explain_shortage()));
 }
@@ -86,17 +90,17 @@ std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t
     if (!geometry) {
         fail(EINVAL, fmt::format("pool '{}' is larger than a pool can be", config.name));
     }
-    const shm::SegmentEntry entry = shm::next_segment(*geometry, 0, config.slots, nullptr, now);
+    shm::SegmentEntry entry = shm::next_segment(*geometry, 0, config.slots, nullptr, now);
     const std::uint64_t file_bytes = shm::segment_file_bytes(*geometry, 0, config.slots);
     const std::uint64_t slot_bytes = file_bytes - geometry->slots_offset;
     const std::uint64_t needed = geometry->records_offset + bytes_of(*geometry, entry) + slot_bytes;
     std::unique_ptr<Storage> storage(new Storage(config, std::move(backing)));
     storage->require_space(needed);
-    UniqueFd lock = storage->backing_->create(0);
-    storage->backing_->lock(lock.get());
+    UniqueFd own = storage->backing_->create(0);
     RemoveUnlessKept removal(*storage->backing_, 0);
-    storage->open_first(std::move(lock));
-    const int fd = storage->lock_.get();
+    entry.object = storage->backing_->random_part(0);
+    storage->open_first(std::move(own));
+    const int fd = storage->first_file();
     const auto ranges = shm::storage_of(*geometry, entry);
     std::vector<FileRange> wanted{{geometry->slots_offset, slot_bytes},
                                   {0, geometry->records_offset}};
@@ -119,10 +123,11 @@ std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t
     identity.uuid[8] = static_cast<std::uint8_t>((identity.uuid[8] & 0x3fU) | 0x80U);
     storage->uuid_ = identity.uuid;
     shm::write_header(storage->view_, identity);
+    storage->sign_header();
     shm::announce_segment(storage->view_, 0, entry);
     shm::mark_ready(storage->view_);
     storage->keep_header();
-    storage->backing_->keep(0, fd);
+    storage->backing_->keep(0, fd, storage->uuid_);
     removal.keep();
     return storage;
 }
@@ -140,60 +145,44 @@ void Storage::add_segment(std::uint32_t slots, std::uint64_t now) {
     const std::uint64_t file_bytes = shm::segment_file_bytes(geometry(), number, slots);
     const std::uint64_t needed = file_bytes + bytes_of(geometry(), segment.entry);
     require_space(needed);
-    segment.writable = backing_->create(number);
+    segment.own = backing_->create(number);
     RemoveUnlessKept removal(*backing_, number);
-    segment.read_only = backing_->open(number, false);
-    int error = allocate(segment.writable.get(), {0, file_bytes});
+    segment.entry.object = backing_->random_part(number);
+    segment.writable = backing_->open(number, true);
+    int error = allocate(segment.own.get(), {0, file_bytes});
     const auto ranges = shm::storage_of(geometry(), segment.entry);
     for (const FileRange& range : ranges) {
-        error = error != 0 ? error : allocate(lock_.get(), range);
+        error = error != 0 ? error : allocate(first_file(), range);
     }
     if (error != 0) {
         for (const FileRange& range : ranges) {
-            deallocate(lock_.get(), range);
+            deallocate(first_file(), range);
         }
         no_space(error, needed);
     }
-    set_permissions(segment.writable.get(), number);
+    set_permissions(segment.own.get(), number);
     shm::SegmentHeader header{};
     header.magic = shm::kSegmentMagic;
     header.layout_version = shm::kLayoutVersion;
     header.number = number;
     std::copy(uuid_.begin(), uuid_.end(), std::begin(header.uuid));
     header.entry = segment.entry;
-    if (::pwrite(segment.writable.get(), &header, sizeof(header), 0) != sizeof(header)) {
+    if (::pwrite(segment.own.get(), &header, sizeof(header), 0) != sizeof(header)) {
         fail(EIO, "cannot write the header of " + backing_->describe(number));
     }
-    backing_->keep(number, segment.writable.get());
+    backing_->keep(number, segment.own.get(), uuid_);
     segments_.push_back(std::move(segment));
     shm::announce_segment(view_, number, segments_.back().entry);
     removal.keep();
 }
 
+// Whatever the backing has beyond the announced segments is this daemon's own.
 void Storage::clear_leftovers() const {
     for (const std::uint32_t number : backing_->list()) {
-        if (number < segments_.size()) {
-            continue;
-        }
-        bool ours = false;
-        try {
-            const UniqueFd fd = backing_->open(number, false);
-            shm::SegmentHeader header{};
-            const bool whole = fd && read_at(fd.get(), &header, sizeof(header), 0) == 0;
-            ours = fd && is_trusted_owner(status_of(fd.get()).st_uid) &&
-                   (!whole || is_zero(header) ||
-                    std::equal(uuid_.begin(), uuid_.end(), std::begin(header.uuid)));
-        } catch (const std::system_error&) {
-            ours = false;  // what can't be opened is not this daemon's
-        }
-        const std::string what = backing_->describe(number);
-        if (ours) {
+        if (number >= segments_.size()) {
+            const std::string what = backing_->describe(number);
             backing_->remove(number);
             log_info("pool '{}': removed {}, left by a growth that was cut off", name_, what);
-        } else {
-            const std::string done =
-                backing_->set_aside(number, static_cast<std::uint64_t>(std::time(nullptr)));
-            log_warning("pool '{}': {} is not a segment of it; {}", name_, what, done);
         }
     }
 }

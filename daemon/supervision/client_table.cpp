@@ -5,6 +5,8 @@
 #include <cstring>
 #include <iterator>
 
+#include "daemon/supervision/token.hpp"
+
 namespace mempoold {
 
 namespace shm = mempool::shm;
@@ -12,6 +14,9 @@ namespace shm = mempool::shm;
 ClientTable::ClientTable(const shm::Pool& view)
     : view_(view), entries_(view.geometry().shape.client_count) {
     entries_.front().attached = true;  // the daemon
+    for (std::uint32_t id = 0; id < entries_.size(); ++id) {
+        entries_[id].epoch = view_.client(shm::ClientId{id}).epoch.load(std::memory_order_relaxed);
+    }
 }
 
 std::optional<shm::ClientId> ClientTable::add(const ClientIdentity& client, std::uint64_t now) {
@@ -25,26 +30,36 @@ std::optional<shm::ClientId> ClientTable::add(const ClientIdentity& client, std:
     if (best == 0) {
         return std::nullopt;
     }
-    entries_[best].attached = true;
-    entries_[best].identity = client;
+    Entry& entry = entries_[best];
+    entry.attached = true;
+    entry.identity = client;
+    entry.attached_at = static_cast<std::uint32_t>(now);
     const shm::ClientId id{static_cast<std::uint32_t>(best)};
-    entries_[best].attached_at = now;
-    shm::ClientRecord& record = view_.client(id);
-    describe(entries_[best], record);
-    record.state.store(shm::ClientState::kActive, std::memory_order_release);
+    view_.lane(shm::LaneId{raw(id)}).farewell.store(0, std::memory_order_relaxed);
+    describe(entry, view_.client(id));
+    show(id, shm::ClientState::kActive);
     return id;
 }
 
 void ClientTable::describe(const Entry& entry, shm::ClientRecord& record) noexcept {
     const ClientIdentity& client = entry.identity;
-    record.pid = static_cast<std::uint32_t>(client.pid);
+    record.pid = static_cast<std::uint32_t>(client.process.pid);
     record.uid = client.uid;
     record.gid = client.gid;
-    record.process = client.start_time;
-    record.attached_at = static_cast<std::uint32_t>(entry.attached_at);
+    record.process = client.process.key;
+    record.attached_at = entry.attached_at;
+    record.epoch.store(entry.epoch, std::memory_order_relaxed);
     std::memset(record.command, 0, sizeof(record.command));
     std::memcpy(record.command, client.command.data(),
                 std::min(client.command.size(), sizeof(record.command)));
+    record.token_hash = client.token_hash;
+    record.pid_namespace = client.process.pid_namespace;
+    record.time_namespace = client.process.time_namespace;
+}
+
+void ClientTable::show(shm::ClientId id, shm::ClientState state) {
+    entries_[raw(id)].shown = state;
+    view_.client(id).state.store(state, std::memory_order_release);
 }
 
 std::uint64_t ClientTable::restore() noexcept {
@@ -62,15 +77,17 @@ std::uint64_t ClientTable::restore() noexcept {
         }
         shm::ClientRecord right{};
         describe(entry, right);
-        const bool known =
-            state == shm::ClientState::kActive || state == shm::ClientState::kLeaving;
+        // Its client may write LEAVING at any time; what that is worth, says_leaving() tells.
+        const bool known = state == entry.shown || state == shm::ClientState::kLeaving;
         if (!known || record.pid != right.pid || record.uid != right.uid ||
             record.gid != right.gid || record.process != right.process ||
             record.attached_at != right.attached_at ||
+            record.epoch.load(std::memory_order_relaxed) != entry.epoch ||
+            record.token_hash != right.token_hash || record.pid_namespace != right.pid_namespace ||
+            record.time_namespace != right.time_namespace ||
             std::memcmp(record.command, right.command, sizeof(right.command)) != 0) {
             describe(entry, record);
-            record.state.store(known ? state : shm::ClientState::kActive,
-                               std::memory_order_release);
+            record.state.store(known ? state : entry.shown, std::memory_order_release);
             ++wrong;
         }
     }
@@ -89,39 +106,85 @@ std::uint32_t ClientTable::count_of(uid_t uid) const noexcept {
         [uid](const Entry& entry) { return entry.attached && entry.identity.uid == uid; }));
 }
 
-std::optional<ClientIdentity> ClientTable::recorded(shm::ClientId id) const {
+std::optional<ClientTable::Found> ClientTable::recorded(shm::ClientId id) const {
     const shm::ClientRecord& record = view_.client(id);
-    if (record.state.load(std::memory_order_acquire) != shm::ClientState::kActive) {
+    const shm::ClientState state = record.state.load(std::memory_order_acquire);
+    if (state == shm::ClientState::kFree) {
         return std::nullopt;
     }
-    ClientIdentity client;
-    client.pid = static_cast<pid_t>(record.pid);
-    client.uid = record.uid;
-    client.gid = record.gid;
-    client.start_time = record.process;
-    client.command.assign(record.command, ::strnlen(record.command, sizeof(record.command)));
-    return client;
+    Found found;
+    found.client.process.pid = static_cast<pid_t>(record.pid);
+    found.client.process.key = record.process;
+    found.client.process.pid_namespace = record.pid_namespace;
+    found.client.process.time_namespace = record.time_namespace;
+    found.client.uid = record.uid;
+    found.client.gid = record.gid;
+    found.client.token_hash = record.token_hash;
+    found.client.command.assign(record.command, ::strnlen(record.command, sizeof(record.command)));
+    if (state == shm::ClientState::kDead) {
+        found.state = Recorded::kDead;
+    } else if (state == shm::ClientState::kEnded) {
+        found.state = Recorded::kEnded;
+    } else if (state == shm::ClientState::kLeaving && proves_leaving(id, found.client.token_hash)) {
+        found.state = Recorded::kLeft;
+    }
+    return found;
 }
 
-void ClientTable::readmit(shm::ClientId id, const ClientIdentity& client) {
-    entries_[raw(id)].attached = true;
-    entries_[raw(id)].identity = client;
-    entries_[raw(id)].attached_at = view_.client(id).attached_at;
+void ClientTable::readmit(shm::ClientId id, const Found& found) {
+    Entry& entry = entries_[raw(id)];
+    entry.attached = true;
+    entry.identity = found.client;
+    entry.attached_at = view_.client(id).attached_at;
+    show(id,
+         found.state == Recorded::kEnded ? shm::ClientState::kEnded : shm::ClientState::kActive);
+}
+
+void ClientTable::show_as_unseen(shm::ClientId id, bool unseen) {
+    const shm::ClientState from = unseen ? shm::ClientState::kActive : shm::ClientState::kUnseen;
+    if (entries_[raw(id)].shown == from) {
+        show(id, unseen ? shm::ClientState::kUnseen : shm::ClientState::kActive);
+    }
+}
+
+void ClientTable::set_process(shm::ClientId id, const ProcessId& process) {
+    entries_[raw(id)].identity.process = process;
+    describe(entries_[raw(id)], view_.client(id));
+}
+
+// Pairs: release -> acquire wherever a lane compares the epoch with its own (docs/concurrency.md).
+void ClientTable::raise_epoch(shm::ClientId id) {
+    view_.client(id).epoch.store(++entries_[raw(id)].epoch, std::memory_order_release);
+}
+
+void ClientTable::mark_ended(shm::ClientId id) {
+    if (entries_[raw(id)].shown != shm::ClientState::kEnded) {
+        raise_epoch(id);
+        show(id, shm::ClientState::kEnded);
+    }
 }
 
 void ClientTable::mark_dead(shm::ClientId id) {
-    view_.client(id).state.store(shm::ClientState::kDead, std::memory_order_release);
+    raise_epoch(id);
+    show(id, shm::ClientState::kDead);
 }
 
 void ClientTable::remove(shm::ClientId id) {
     Entry& entry = entries_[raw(id)];
     entry.attached = false;
     entry.freed = ++removals_;
-    view_.client(id).state.store(shm::ClientState::kFree, std::memory_order_release);
+    show(id, shm::ClientState::kFree);
+}
+
+bool ClientTable::proves_leaving(shm::ClientId id, std::uint64_t token_hash) const {
+    const std::uint64_t token =
+        view_.lane(shm::LaneId{raw(id)}).farewell.load(std::memory_order_relaxed);
+    return token != 0 && hash_of_token(token) == token_hash;
 }
 
 bool ClientTable::says_leaving(shm::ClientId id) const {
-    return view_.client(id).state.load(std::memory_order_acquire) == shm::ClientState::kLeaving;
+    return view_.client(id).state.load(std::memory_order_acquire) == shm::ClientState::kLeaving &&
+           proves_leaving(id, entries_[raw(id)].identity.token_hash);
 }
 
 bool ClientTable::is_attached(shm::ClientId id) const noexcept {

@@ -15,6 +15,7 @@
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
 #include "mempool/shm/depot.hpp"
+#include "mempool/shm/end_client.hpp"
 
 namespace mempoold {
 
@@ -97,7 +98,25 @@ shm::Reclaimed ServedPool::sweep() {
     return with_erase([&](auto erase) { return shm::reclaim(view(), gone, erase); });
 }
 
-shm::Reclaimed ServedPool::detach(shm::ClientId id, bool died) {
+bool ServedPool::heeds_ends() const noexcept {
+    return (storage_->incompat() & shm::kBoundary) != 0;
+}
+
+ServedPool::EndedClient ServedPool::end_client(shm::ClientId id, bool force) {
+    clients_.mark_ended(id);
+    EndedClient done;
+    const shm::EndedLanes taken = shm::shut_out(view(), id);
+    done.magazines = taken.magazines;
+    if (force) {
+        done.slots =
+            with_erase([&](auto erase) { return shm::take_from_ended(view(), id, erase); });
+    }
+    done.left = shm::take_census(view()).held_by[raw(id)];
+    return done;
+}
+
+void ServedPool::detach(shm::ClientId id, bool died,
+                        const std::function<void(const shm::Reclaimed&)>& done) {
     restore();
     clients_.mark_dead(id);
     const auto gone = [this, id](shm::ClientId c) { return c == id || is_gone(c); };
@@ -107,7 +126,7 @@ shm::Reclaimed ServedPool::detach(shm::ClientId id, bool died) {
     if (died) {
         view().live().deaths.fetch_add(1, std::memory_order_relaxed);
     }
-    return taken;
+    done(taken);
 }
 
 std::uint64_t ServedPool::free_detached(std::uint64_t seconds) {
@@ -240,6 +259,7 @@ void ServedPool::tick_second() {
     const std::uint64_t now = epoch_now();
     view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
     storage_->check_sizes();
+    storage_->check_names();
     publish_options();
     restore();
     mend_rings();
@@ -319,7 +339,7 @@ void ServedPool::watch_quota() {
             log_warning(
                 "pool '{}': client {} (pid {}, uid {}, {}) holds {} slots, more than the quota of "
                 "{}",
-                name(), id, client.pid, client.uid, client.command, census.held_by[id],
+                name(), id, client.process.pid, client.uid, client.command, census.held_by[id],
                 config_.quota);
         }
     }

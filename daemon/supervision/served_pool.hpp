@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,8 +40,23 @@ public:
 
     /// Attaches a client; nullopt if the pool has its most.
     std::optional<mempool::shm::ClientId> attach(const ClientIdentity& client);
-    /// Takes back all that client `id` owned, then frees the id. `died`: it didn't say goodbye.
-    mempool::shm::Reclaimed detach(mempool::shm::ClientId id, bool died);
+    /// Takes back all that client `id` owned, then frees the id and calls `done`. `died`: it didn't
+    /// say goodbye.
+    void detach(mempool::shm::ClientId id, bool died,
+                const std::function<void(const mempool::shm::Reclaimed&)>& done);
+
+    /// Whether all clients of the pool refuse to work once they were ended; see kBoundary.
+    [[nodiscard]] bool heeds_ends() const noexcept;
+    /// What was taken from a client that was ended while its process may live.
+    struct EndedClient {
+        std::uint64_t slots = 0;
+        std::uint32_t magazines = 0;
+        std::uint64_t left = 0;  ///< slots it holds still
+    };
+    /// Ends client `id`: it is refused everywhere, and its idle caches go to others; `force`: also
+    /// what its program has in hand, while that may write there. The id stays taken until detach().
+    /// Called again, takes what was busy the last time. Requires heeds_ends().
+    EndedClient end_client(mempool::shm::ClientId id, bool force);
     /// Takes back what nobody attached owns.
     mempool::shm::Reclaimed sweep();
     /// Frees slots that have been detached for that long; how many.

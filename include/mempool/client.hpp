@@ -8,7 +8,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,7 +24,10 @@ namespace mempool {
 /// How to reach the daemon.
 struct AttachOptions {
     /// Path of its control socket; empty: $MEMPOOL_SOCKET, else $XDG_RUNTIME_DIR/mempoold/
-    /// mempoold.sock if that exists, else /run/mempoold/mempoold.sock.
+    /// mempoold.sock if that exists, else /run/mempoold/mempoold.sock. A relative one is resolved
+    /// once, at attach. A program that runs with more rights than its caller (set-uid) ignores the
+    /// environment, and is refused (EACCES) a socket in a place that others than root, its own user
+    /// and the daemon may change.
     std::string socket;
     /// Longest wait for each answer of the daemon.
     std::chrono::milliseconds timeout{5000};
@@ -40,13 +42,26 @@ struct AttachOptions {
 ///
 /// One that was moved from may be assigned to or destroyed, and nothing else.
 ///
-/// Destroying it returns its caches, and the daemon takes back what it still holds: its Slots must
-/// be gone by then.
+/// Destroying it returns its caches, and the daemon takes back what it still holds. Let its Slots
+/// go first, and let its threads end first, or close() it. Where other threads still have lanes
+/// with it, it is closed, and they can return what they hold; the attachment ends when the last of
+/// them has ended, or has used another client. If the process ends before that, the daemon takes
+/// everything back as from a dead one: so a static Client may be destroyed at exit while threads
+/// work with it. A call through such a Client afterwards, and a ~Slot that comes too late, find a
+/// closed client: they get nothing and return nothing. (For the last 32 clients destroyed; and the
+/// object's own memory must still be there, as a static one's is.)
+///
+/// No call is a cancellation point: a pthread_cancel() takes effect at the thread's next one after
+/// the call has returned, that of get_for() too; end waits by close().
+///
+/// The daemon's connection is the library's own descriptor, above 2. A program that closes it
+/// (closefrom) loses nothing but a moment when it is next needed.
 class MEMPOOL_EXPORT Client {
 public:
     /// Attaches to pool `pool`. Throws Error: no daemon, no such pool, not allowed, too many
-    /// clients, a pool this build doesn't understand, out of address space or descriptors. What
-    /// a daemon on its way out leaves unanswered its successor is asked, once.
+    /// clients, a pool this build doesn't understand, out of address space or descriptors (EMFILE:
+    /// it works as soon as there is room). If the daemon shuts down before it answers, the request
+    /// is sent once more, to its successor.
     [[nodiscard]] static Client attach(std::string_view pool, const AttachOptions& options = {});
 
     Client(Client&&) noexcept;
@@ -106,7 +121,9 @@ public:
     std::size_t put_bulk(std::span<const Handle> handles) noexcept;
 
     /// Takes over the slot that `handle` names from its holder, or from nobody if it was detached.
-    /// Empty, with Errc::kStale, if it was returned or reclaimed since the handle was made.
+    /// Empty, with Errc::kStale, if it was returned, adopted or reclaimed since the handle was
+    /// made. `handle` is stale afterwards, for its sender too: the Slot has a handle of its own.
+    /// (A pool that an older release made leaves `handle` good.)
     [[nodiscard]] Slot adopt(Handle handle) noexcept;
     [[nodiscard]] Slot adopt(Handle handle, std::error_code& error) noexcept;
 
@@ -125,13 +142,10 @@ public:
     [[nodiscard]] std::uint32_t id() const noexcept;
 
 private:
-    struct Delete {
-        MEMPOOL_EXPORT void operator()(detail::ClientCore* core) const noexcept;
-    };
-    explicit Client(std::unique_ptr<detail::ClientImpl> impl) noexcept;
+    explicit Client(detail::ClientCore* core) noexcept : core_(core) {}
     [[nodiscard]] detail::ClientImpl& impl() const noexcept;
     [[nodiscard, gnu::always_inline]] Slot get_with(std::error_code* error) noexcept {
-        detail::ClientCore* const core = core_.get();
+        detail::ClientCore* const core = core_;
         detail::Got got;
         std::byte* data = nullptr;
         if (core->try_get(got, data)) [[likely]] {
@@ -142,7 +156,7 @@ private:
         return late.name ? Slot(late, core->data_of(late.name)) : Slot();
     }
 
-    std::unique_ptr<detail::ClientCore, Delete> core_;
+    detail::ClientCore* core_;
 };
 
 }  // namespace mempool

@@ -59,7 +59,10 @@ struct ClientInfo {
     std::uint32_t pid = 0;
     std::uint32_t uid = 0;
     std::string command;
-    std::string state;  ///< "active", "leaving" or "dead"
+    /// "active"; "unseen": the daemon cannot see its process, which counts as alive; "ended" by an
+    /// operator, its process may live; "leaving"; "dead".
+    std::string state;
+    std::uint32_t epoch = 0;  ///< tells it from others under the same id
     std::uint64_t attached_at = 0;
     std::uint64_t held = 0;    ///< slots
     std::uint64_t cached = 0;  ///< slots in its lanes
@@ -139,6 +142,14 @@ struct ReclaimReport {
     std::uint64_t detached = 0;  ///< detached slots freed
 };
 
+/// What ending a client came to.
+struct EndReport {
+    std::uint64_t slots = 0;      ///< that it held, taken back
+    std::uint64_t magazines = 0;  ///< of its caches, taken back
+    std::uint64_t left = 0;       ///< slots that it still holds, until its process has ended
+    bool alive = false;           ///< its process may live still
+};
+
 /// What a repair mended.
 struct RepairReport {
     struct Mended {
@@ -165,6 +176,16 @@ public:
     /// Sweeps dead clients now; with an age, also frees slots detached for longer than that.
     ReclaimReport reclaim(std::string_view pool,
                           std::optional<std::chrono::seconds> detached_age = std::nullopt);
+    /// Ends client `id` of `pool`, that of `epoch` (see ClientInfo), while its process may live:
+    /// all its calls are refused with Errc::kEnded from now on, and its idle caches go to others.
+    /// `force`: so does what its program has in hand, though it may still write there: then two may
+    /// write into one slot. ESRCH: there is no such client any more. EOPNOTSUPP: it may be of a
+    /// release that does not heed this.
+    EndReport end_client(std::string_view pool, std::uint32_t id, std::uint32_t epoch, bool force);
+    /// Kills the process of that client, with the caller's own rights, and waits until it has
+    /// ended, 10 s at most (ETIMEDOUT). EPERM: the caller may not kill it. ESRCH: there is no such
+    /// client, or the daemon cannot see its process.
+    void kill_client(std::string_view pool, std::uint32_t id, std::uint32_t epoch);
     /// Mends what an audit finds, beside live clients and without touching what may be theirs. What
     /// an audit finds afterwards can't be mended while they are attached, or at all. EOPNOTSUPP if
     /// the daemon is of a release that can't.

@@ -59,7 +59,8 @@ public:
     [[nodiscard]] std::span<std::byte> span() const noexcept { return {data_, size()}; }
     /// Distance of data() from the start of the pool's range, the same in every process. Bytes.
     [[nodiscard]] MEMPOOL_EXPORT std::uint64_t offset() const noexcept;
-    /// Names the slot to other processes, while this one keeps holding it. A slot whose handle was
+    /// Names the slot to other processes, while this one keeps holding it, until one of them adopts
+    /// it or puts it: then this Slot's return is refused, and harmless. A slot whose handle was
     /// never asked for is returned faster: nobody else can have it.
     [[nodiscard]] Handle handle() const noexcept {
         owner_.add(detail::kShared);

@@ -20,6 +20,8 @@ namespace {
 using mempool::Client;
 using mempool::shm::Header;
 using mempool::shm::RequestKind;
+using mempool::shm::payload::Attachment;
+using mempool::shm::payload::put;
 using std::chrono::milliseconds;
 
 /// Changes the answer to kAttach only.
@@ -177,8 +179,8 @@ TEST(Attach, RefusesRepliesThatAreNotMempoolds) {
         {at_attach([](Answer& a) { a.reply.version = 9; }), "version 9"},
         {at_attach([](Answer& a) { a.reply.kind = RequestKind::kList; }), "another question"},
         {at_attach([](Answer& a) { a.fd = -1; }), "passed no memory"},
-        {at_attach([](Answer& a) { a.reply.values[0] = 0; }), "out of range"},
-        {at_attach([](Answer& a) { a.reply.values[0] = ~0ULL; }), "out of range"},
+        {at_attach([](Answer& a) { put(a.reply, Attachment{.client = 0}); }), "out of range"},
+        {at_attach([](Answer& a) { put(a.reply, Attachment{.client = ~0ULL}); }), "out of range"},
         {at_attach([](Answer& a) { a.fd = STDERR_FILENO; }), "cannot be used"},
     };
     for (const auto& [twist, text] : cases) {
@@ -229,6 +231,7 @@ TEST(Attach, RefusesHeadersItDoesNotUnderstand) {
         expect_error(EPROTO, text, [&] { static_cast<void>(served.attach()); });
         // The place it was given is given back.
         served.daemon.wait_for(RequestKind::kBye);
+        EXPECT_EQ(served.daemon.proved_goodbyes(), 1U);
     }
 }
 
@@ -251,7 +254,7 @@ TEST(Attach, RefusesATruncatedObjectInsteadOfFaulting) {
     // Serves no pool, so that it does not look into the one that is cut short.
     const FakeDaemon daemon({}, at_attach([&](Answer& a) {
                                 a.reply.error = 0;
-                                a.reply.values[0] = 1;
+                                put(a.reply, Attachment{.client = 1});
                                 a.fd = pool.segment(0);
                             }));
     const auto attach = [&] { static_cast<void>(Client::attach(pool.name(), daemon.options())); };
@@ -272,9 +275,53 @@ TEST(Attach, LeavesWithLeavingInItsRecordAndABye) {
                   mempool::shm::ClientState::kActive);
     }
     served.daemon.wait_for(RequestKind::kBye);
+    EXPECT_EQ(served.daemon.proved_goodbyes(), 1U);
     EXPECT_EQ(served.pool.pool().client(mempool::shm::ClientId{1}).state.load(),
               mempool::shm::ClientState::kLeaving);
     EXPECT_EQ(served.pool.lanes_in_use(), 0U);
+}
+
+TEST(Attach, LeavesItsTokenInItsHomeLaneSinceTheDaemonMayBeDown) {
+    const Served served;
+    const auto& lane = served.pool.pool().lane(mempool::shm::LaneId{1});
+    {
+        const Client client = served.attach();
+        EXPECT_EQ(lane.farewell.load(), 0U);
+    }
+    EXPECT_EQ(lane.farewell.load(), FakeDaemon::token_of(mempool::shm::ClientId{1}));
+}
+
+TEST(Attach, IsUnmappedWhenItSaysGoodbye) {
+    std::atomic<void*> base{nullptr};
+    std::atomic<int> error{0};
+    const Served served({}, [&](const mempool::shm::Request& request, Answer&) {
+        if (request.kind == RequestKind::kBye) {
+            error = ::msync(base.load(), mempool::shm::kPage, MS_ASYNC) == 0 ? 0 : errno;
+        }
+    });
+    {
+        const Client client = served.attach();
+        base = client.base();
+    }
+    served.daemon.wait_for(RequestKind::kBye);
+    EXPECT_EQ(error.load(), ENOMEM);  // nothing is mapped there
+}
+
+TEST(Attach, ShowsItsTokenToTheDaemonsSuccessor) {
+    Served served({.slots = 64, .max_slots = 1024});
+    {
+        Client client = served.attach();
+        served.daemon.stop();
+        served.daemon.start();
+        const std::vector<mempool::Slot> all = get_all(client);
+        while (served.daemon.seen(RequestKind::kWantMore) == 0) {
+            served.pool.pool().live().grow_wanted.store(0);  // a lost connection is not tried often
+            EXPECT_FALSE(client.get());
+        }
+    }
+    served.daemon.wait_for(RequestKind::kBye);
+    EXPECT_EQ(served.daemon.seen(RequestKind::kResume), 1U);
+    EXPECT_EQ(served.daemon.proved_goodbyes(), 1U);
 }
 
 TEST(Attach, LeavesWithoutADaemonToo) {

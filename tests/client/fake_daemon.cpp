@@ -19,6 +19,7 @@ using namespace mempool::shm;
 namespace {
 
 constexpr std::chrono::seconds kPatience{60};
+constexpr std::uint64_t kPoolKey = 0x6b6579;
 
 void check(bool fine, const char* what) {
     if (!fine) {
@@ -101,7 +102,7 @@ void FakeDaemon::serve() {
         if (polled[1].revents != 0) {
             UniqueFd socket{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)};
             if (socket) {
-                peers.push_back({std::move(socket), nullptr});
+                peers.push_back({.socket = std::move(socket)});
             }
         }
     }
@@ -141,20 +142,39 @@ FakePool* FakeDaemon::find(std::string_view name) const {
     return nullptr;
 }
 
-void FakeDaemon::attach(FakePool& pool, Answer& answer) {
-    const std::uint32_t count = pool.pool().geometry().shape.client_count;
+void FakeDaemon::attach(Peer& peer, Answer& answer) {
+    const Pool& pool = peer.pool->pool();
+    const std::uint32_t count = pool.geometry().shape.client_count;
     for (std::uint32_t c = 1; c < count; ++c) {
-        ClientRecord& record = pool.pool().client(ClientId{c});
+        ClientRecord& record = pool.client(ClientId{c});
         if (record.state.load() == ClientState::kFree) {
             record.pid = static_cast<std::uint32_t>(::getpid());
             copy_text(record.command, "fake");
             record.state.store(ClientState::kActive);
-            answer.reply.values[0] = c;
-            answer.fd = pool.segment(0);
+            peer.token = token_of(ClientId{c});
+            payload::put(answer.reply, payload::Attachment{.client = c,
+                                                           .key = kPoolKey,
+                                                           .token = peer.token,
+                                                           .epoch = record.epoch.load()});
+            answer.fd = peer.pool->segment(0);
             return;
         }
     }
     refuse(answer, EUSERS, "the fake daemon's pool has no place for another client");
+}
+
+void FakeDaemon::resume(Peer& peer, const Request& request, Answer& answer) {
+    const auto shown = payload::of<payload::Attachment>(request);
+    const Pool& pool = peer.pool->pool();
+    const bool known = shown.client != 0 && shown.client < pool.geometry().shape.client_count;
+    const ClientId id{static_cast<std::uint32_t>(shown.client)};
+    if (!known || shown.key != kPoolKey || shown.token != token_of(id) ||
+        shown.epoch != pool.client(id).epoch.load()) {
+        refuse(answer, ESTALE, "the attachment was ended");
+        return;
+    }
+    peer.token = shown.token;
+    payload::put(answer.reply, shown);
 }
 
 void FakeDaemon::answer(Peer& peer, const Request& request, Answer& answer) {
@@ -171,33 +191,38 @@ void FakeDaemon::answer(Peer& peer, const Request& request, Answer& answer) {
             }
             peer.pool = named;
             if (request.kind == RequestKind::kAttach) {
-                attach(*named, answer);
+                attach(peer, answer);
+            } else if (request.kind == RequestKind::kResume) {
+                resume(peer, request, answer);
             } else if (request.kind == RequestKind::kInspect) {
                 answer.fd = named->segment(0);
             } else if (request.kind == RequestKind::kReclaim) {
-                answer.reply.values[0] = 5;
-                answer.reply.values[1] = 2;
-                answer.reply.values[2] = request.values[0] == ~std::uint64_t{0} ? 0 : 7;
+                const auto age = payload::of<payload::Reclaim>(request).detached_age;
+                payload::put(
+                    answer.reply,
+                    payload::Reclaimed{
+                        .slots = 5, .clients = 2, .detached = age == ~std::uint64_t{0} ? 0U : 7U});
             } else if (request.kind == RequestKind::kGrow) {
-                answer.reply.values[0] = request.values[0];
+                payload::put(answer.reply, payload::of<payload::Grow>(request));
             }
             return;
         case RequestKind::kSegment:
-            answer.fd = peer.pool == nullptr
-                            ? -1
-                            : peer.pool->segment(static_cast<std::uint32_t>(request.values[0]));
+            answer.fd = peer.pool == nullptr ? -1
+                                             : peer.pool->segment(static_cast<std::uint32_t>(
+                                                   payload::of<payload::Segment>(request).number));
             if (answer.fd < 0) {
                 refuse(answer, ENOENT, "no such segment");
             }
             return;
         case RequestKind::kList:
-            answer.reply.values[0] = pools_.size();
-            if (request.values[0] < pools_.size()) {
-                copy_text(answer.reply.text, pools_[request.values[0]]->name());
+            payload::put(answer.reply, payload::ListSize{.pools = pools_.size()});
+            if (const auto at = payload::of<payload::ListAt>(request).position;
+                at < pools_.size()) {
+                copy_text(answer.reply.text, pools_[at]->name());
             }
             return;
         case RequestKind::kStatus:
-            answer.reply.values[0] = 4711;
+            payload::put(answer.reply, payload::Status{.pid = 4711});
             copy_text(answer.reply.text, "9.8.7");
             return;
         case RequestKind::kRepair:  // of nothing
@@ -206,8 +231,13 @@ void FakeDaemon::answer(Peer& peer, const Request& request, Answer& answer) {
         case RequestKind::kEnd:
             refuse(answer, EOPNOTSUPP, "the fake daemon can't do that");
             return;
-        case RequestKind::kWantMore:
         case RequestKind::kBye:
+            if (peer.token != 0 && payload::of<payload::Bye>(request).token == peer.token) {
+                proved_goodbyes_.fetch_add(1);
+            }
+            answer.silent = true;
+            return;
+        case RequestKind::kWantMore:
             answer.silent = true;
             return;
     }

@@ -1,7 +1,7 @@
 // A daemon in a thread of the test: speaks wire.hpp, and says what the test wants.
 //
 // Used where the real one can't be brought to do it: to be silent, to lie, to pass garbage. Serves
-// FakePools; keeps no books, reclaims nothing.
+// FakePools; its books are the pools' client records, and it reclaims nothing.
 #pragma once
 
 #include <atomic>
@@ -49,6 +49,12 @@ public:
     [[nodiscard]] std::string socket_path() const { return directory_.path() + "/fake.sock"; }
     /// Requests of that kind so far.
     [[nodiscard]] std::uint32_t seen(mempool::shm::RequestKind kind) const;
+    /// What client `c` of any of its pools gets as the proof of its attachment.
+    [[nodiscard]] static std::uint64_t token_of(mempool::shm::ClientId c) {
+        return 0x746f6b656e00 + raw(c);
+    }
+    /// Goodbyes so far that came with the token of the connection's own attachment.
+    [[nodiscard]] std::uint32_t proved_goodbyes() const { return proved_goodbyes_.load(); }
     /// Waits until that many requests of that kind have come.
     void wait_for(mempool::shm::RequestKind kind, std::uint32_t count = 1) const;
 
@@ -56,12 +62,14 @@ private:
     struct Peer {
         mempool::shm::UniqueFd socket;
         FakePool* pool = nullptr;
+        std::uint64_t token = 0;  // of the attachment, if there is one
     };
 
     void serve();
     bool handle(Peer& peer);
     void answer(Peer& peer, const mempool::shm::Request& request, Answer& answer);
-    static void attach(FakePool& pool, Answer& answer);
+    static void attach(Peer& peer, Answer& answer);
+    static void resume(Peer& peer, const mempool::shm::Request& request, Answer& answer);
     [[nodiscard]] FakePool* find(std::string_view name) const;
 
     TemporaryDirectory directory_;
@@ -70,6 +78,7 @@ private:
     mempool::shm::UniqueFd listener_;
     mempool::shm::UniqueFd stop_pipe_[2];
     std::atomic<std::uint32_t> seen_[16] = {};
+    std::atomic<std::uint32_t> proved_goodbyes_{0};
     std::thread thread_;
 };
 

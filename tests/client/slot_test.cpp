@@ -281,6 +281,35 @@ TEST(Handoff, ASlotStillHeldIsAdoptedAwayFromItsHolder) {
     EXPECT_EQ(served.pool.free_slots(), 63U);
 }
 
+TEST(Handoff, AHandleIsGoodForOneAdoption) {
+    const Served served;
+    Client sender = served.attach();
+    Client receiver = served.attach();
+    Client second = served.attach();
+    const Handle handle = sender.get().detach();
+    Slot received = receiver.adopt(handle);
+    ASSERT_TRUE(received);
+    EXPECT_NE(received.handle().value(), handle.value());
+    std::error_code error;
+    EXPECT_FALSE(second.adopt(handle, error));  // delivered twice
+    EXPECT_EQ(error, Errc::kStale);
+    EXPECT_EQ(second.put(handle), Errc::kStale);
+    EXPECT_EQ(served.pool.free_slots(), 63U);
+    const Slot passed_on = second.adopt(received.release());
+    EXPECT_TRUE(passed_on);
+}
+
+TEST(Handoff, ASenderThatStillHasItsSlotReturnsNothingOfTheReceivers) {
+    const Served served;
+    Client sender = served.attach();
+    Client receiver = served.attach();
+    Slot sent = sender.get();
+    const Slot received = receiver.adopt(sent.handle());
+    ASSERT_TRUE(received);
+    EXPECT_EQ(sender.put(std::move(sent)), Errc::kStale);
+    EXPECT_EQ(served.pool.free_slots(), 63U);
+}
+
 TEST(Handoff, AStaleHandleIsNotAdopted) {
     const Served served;
     Client client = served.attach();

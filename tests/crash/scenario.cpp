@@ -147,7 +147,7 @@ void robbed_of_both(World& w) {
 }
 
 int adopt_from_other(World& w) {
-    const Taken t = w.other_holds.back();
+    Taken t = w.other_holds.back();
     return w.victim->adopt(t, w.test.limit()) == PutResult::kOk ? 0 : 2;
 }
 int adopt_detached(World& w) {

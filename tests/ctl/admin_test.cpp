@@ -55,6 +55,30 @@ TEST_F(CtlAdmin, ReclaimFreesDetachedSlotsOnlyWhenTold) {
     EXPECT_EQ(status()["detached"], 0);
 }
 
+TEST_F(CtlAdmin, AClientIsEndedOnlyWhenSomebodySaysYes) {
+    mempool::Client client = mempool::Client::attach(pool_, {.socket = daemon_.socket_path()});
+    const mempool::Slot slot = client.get();
+    const std::string id = std::to_string(client.id());
+    const Finished unasked = ctl({"reclaim", pool_, "--client", id});
+    EXPECT_EQ(unasked.status, 2);
+    EXPECT_THAT(unasked.err, HasSubstr("holds 1 slot"));
+    EXPECT_THAT(unasked.err, HasSubstr("--kill ends it"));
+    EXPECT_THAT(unasked.err, HasSubstr("--yes"));
+    EXPECT_EQ(ctl_json({"clients", pool_})["clients"][0]["state"], "active");
+    const Json ended = ctl_json({"reclaim", pool_, "--client", id, "--yes"});
+    EXPECT_EQ(ended["left"], 1);
+    EXPECT_EQ(ended["alive"], true);
+    EXPECT_EQ(ctl_json({"clients", pool_})["clients"][0]["state"], "ended");
+}
+
+TEST_F(CtlAdmin, TheOptionsOfAnEndNeedAClient) {
+    for (const char* option : {"--kill", "--force", "--yes"}) {
+        EXPECT_EQ(ctl({"reclaim", pool_, option}).status, 2) << option;
+    }
+    EXPECT_EQ(ctl({"reclaim", pool_, "--client", "1", "--kill", "--force"}).status, 2);
+    EXPECT_EQ(ctl({"reclaim", pool_, "--client", "77", "--yes"}).status, 3);
+}
+
 TEST_F(CtlAdmin, WithoutTheDaemonItIsNotFound) {
     daemon_.kill9();
     const Finished grow = ctl({"grow", pool_, "1"});

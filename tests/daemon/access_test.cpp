@@ -111,10 +111,12 @@ TEST_F(AccessTest, SegmentsAndLockAreClosedToOthers) {
     daemon_.start({"--pool", pool_ + ":64x64,max_slots=100,allow_users=nobody"});
     RawClient admin(daemon_.socket_path());
     ASSERT_TRUE(admin.ask(make_request(RequestKind::kGrow, pool_, 10)));
+    const std::string first = mempool_test::object_of(pool_, 0);
+    const std::string second = mempool_test::object_of(pool_, 1);
+    ASSERT_FALSE(first.empty() || second.empty());
     as_nobody([&] {
         for (const std::string& path :
-             {"/dev/shm/mempool." + pool_, "/dev/shm/mempool." + pool_ + ".1",
-              daemon_.directory() + "/mempoold.lock"}) {
+             {"/dev/shm/" + first, "/dev/shm/" + second, daemon_.socket_path() + ".d/private"}) {
             expect(::open(path.c_str(), O_RDONLY | O_CLOEXEC) < 0 && errno == EACCES, path);
         }
     });
@@ -141,15 +143,23 @@ TEST_F(AccessTest, AClientOfOnePoolGetsNothingOfAnother) {
     });
 }
 
-TEST_F(AccessTest, ALookerOnCannotMakeItsMemfdWritable) {
-    daemon_.start(
-        {"--pool", pool_ + ":64x64,backing=memfd", "--admin-group", std::to_string(kGroup)});
+// Whoever may look and not attach gets bytes of the metadata, and no descriptor of any pool.
+TEST_F(AccessTest, AnAdminWhoMayOnlyLookReadsAndGetsNoDescriptor) {
+    daemon_.start({"--pool", pool_ + ":64x64", "--admin-group", std::to_string(kGroup)});
     as_nobody([&] {
-        RawClient inspector(daemon_.socket_path());
+        RawClient looker(daemon_.socket_path());
         mempool::shm::UniqueFd fd;
-        expect(inspector.ask(make_request(RequestKind::kInspect, pool_), &fd) && fd, "inspect");
-        const std::string path = "/proc/self/fd/" + std::to_string(fd.get());
-        expect(::open(path.c_str(), O_RDWR | O_CLOEXEC) < 0 && errno == EACCES, path);
+        auto reply = looker.ask(make_request(RequestKind::kInspect, pool_), &fd);
+        expect(reply && reply->error == 0 && !fd, "inspect");
+        std::string data;
+        mempool::shm::Request request = make_request(RequestKind::kRead, "");
+        mempool::shm::payload::put(request, mempool::shm::payload::Read{0, 4096});
+        reply = looker.read(request, data);
+        mempool::shm::Header header{};
+        expect(reply && reply->error == 0 && data.size() == sizeof(header), "read");
+        std::memcpy(static_cast<void*>(&header), data.data(), sizeof(header));
+        expect(pool_ == header.name, "the header");
+        expect(!looker.ask(make_request(RequestKind::kSegment, "", 0), &fd) && !fd, "segment");
     });
 }
 

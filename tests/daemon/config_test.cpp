@@ -2,6 +2,7 @@
 #include "daemon/config/config.hpp"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -116,15 +117,90 @@ TEST_F(ConfigTest, FaultsInPoolFilesNameThem) {
     EXPECT_THAT(fault_of({}), HasSubstr("pools.d/c.conf:2: a pool has no key 'slotz'"));
     write("pools.d/c.conf", "slot_size = 64KiB\n");
     EXPECT_THAT(fault_of({}), HasSubstr("pools.d/c.conf: slots is missing"));
-    write("pools.d/c.conf", "slot_size = 64KiB\nslots = 1\n");
+    std::filesystem::remove(directory() + "/pools.d/c.conf");
     write("pools.d/bad.name.conf", "slot_size = 64KiB\nslots = 1\n");
     EXPECT_THAT(fault_of({}), HasSubstr("bad.name.conf: a pool's name consists of"));
 }
 
-TEST_F(ConfigTest, TwoPoolsOfOneNameAreRefused) {
+TEST_F(ConfigTest, ABadPoolFileCostsItsPoolAlone) {
     write("mempoold.conf", "pool = a:1Kx10\n");
-    write("pools.d/a.conf", "slot_size = 1\nslots = 1\n");
-    EXPECT_THAT(fault_of({}), HasSubstr("pool 'a' is there already, from " + file() + ":1"));
+    write("pools.d/b.conf", "slot_size = 1K\nslots = 10\n");
+    write("pools.d/bad.conf", "slot_size = 64KiB\nslotz = 64\n");
+    write("pools.d/a.conf", "slot_size = 1K\nslots = 10\n");
+    const Config config = load({});
+    ASSERT_EQ(config.pools.size(), 2U);
+    EXPECT_EQ(config.pools[1].name, "b");
+    ASSERT_EQ(config.faults.size(), 2U);
+    EXPECT_THAT(config.faults[0], HasSubstr("pools.d/a.conf: pool 'a' is there already"));
+    EXPECT_THAT(config.faults[1], HasSubstr("pools.d/bad.conf:2:"));
+}
+
+TEST_F(ConfigTest, TheBuiltInPoolTakesNoBadOnesPlace) {
+    write("mempoold.conf", "");
+    write("pools.d/bad.conf", "slotz = 64\n");
+    EXPECT_THAT(fault_of({}), HasSubstr("pools.d/bad.conf:1:"));
+}
+
+TEST_F(ConfigTest, FilesOfEditorsAndPackageManagersAreNoPools) {
+    write("mempoold.conf", "pool = a:1Kx10\n");
+    for (const char* name : {".#b.conf", "b.conf~", "b.conf.dpkg-old", ".b.conf.swp", "#b.conf#",
+                             "b.conf.bak", ".conf"}) {
+        write(std::string("pools.d/") + name, "nonsense");
+    }
+    std::filesystem::create_symlink("nobody@nowhere:1", directory() + "/pools.d/.#a.conf");
+    const Config config = load({});
+    EXPECT_EQ(config.pools.size(), 1U);
+    EXPECT_THAT(config.faults, testing::IsEmpty());
+}
+
+TEST_F(ConfigTest, WhatIsNoRegularFileIsNotWaitedFor) {
+    write("mempoold.conf", "pool = a:1Kx10\n");
+    write("pools.d/b.conf", "slot_size = 1K\nslots = 10\n");
+    const std::string pools = directory() + "/pools.d/";
+    ASSERT_EQ(::mkfifo((pools + "c.conf").c_str(), 0600), 0);
+    std::filesystem::create_directory(pools + "d.conf");
+    std::filesystem::create_symlink("/dev/full", pools + "e.conf");
+    std::filesystem::create_symlink("b.conf", pools + "f.conf");
+    const Config config = load({});
+    ASSERT_EQ(config.pools.size(), 3U);
+    EXPECT_EQ(config.pools[2].name, "f");
+    ASSERT_EQ(config.faults.size(), 3U);
+    EXPECT_THAT(config.faults[0], HasSubstr("c.conf: it is not a regular file"));
+    EXPECT_THAT(config.faults[1], HasSubstr("d.conf: it is a directory"));
+    EXPECT_THAT(config.faults[2], HasSubstr("e.conf: it is not a regular file"));
+}
+
+TEST_F(ConfigTest, TheNullDeviceIsAnEmptyFile) {
+    EXPECT_TRUE(load({"--config", "/dev/null"}).built_in_pool);
+}
+
+TEST_F(ConfigTest, BytesThatAreNoTextAreNamed) {
+    write("mempoold.conf",
+          "# Gr\xfc\xdf"
+          "e\nadmin_group = M\xfcller\n");
+    EXPECT_THAT(fault_of({}), HasSubstr(":2: byte 0xfc is not text: save the file as UTF-8"));
+    write("mempoold.conf", "socket = /tmp/\x1b[2J\n");
+    EXPECT_THAT(fault_of({}), HasSubstr(":1: byte 0x1b is not text"));
+    write("mempoold.conf", "\xef\xbb\xbfsocket = /tmp/\xc3\xbc.sock\r\n");
+    EXPECT_EQ(load({}).socket, "/tmp/\xc3\xbc.sock");
+}
+
+TEST_F(ConfigTest, RelativePathsAreFromWhereItWasStarted) {
+    write("mempoold.conf", "socket = m.sock\n");
+    CommandLine line = parse_command_line({"--config", "mempoold.conf"});
+    EXPECT_EQ(line.directory, std::filesystem::current_path());
+    line.directory = directory();
+    const Config config = load_config(line, file());
+    EXPECT_EQ(config.file, file());
+    EXPECT_EQ(config.socket, directory() + "/m.sock");
+    line.directory.clear();
+    EXPECT_THROW(load_config(line, file()), ConfigError);
+}
+
+TEST_F(ConfigTest, TwoPoolsOfOneNameAreRefused) {
+    write("mempoold.conf", "pool = a:1Kx10\npool = a:1Kx10\n");
+    EXPECT_THAT(fault_of({}),
+                HasSubstr(":2: pool: pool 'a' is there already, from " + file() + ":1"));
     EXPECT_THAT(fault_of({"--pool", "b:1x1", "--pool", "b:2x2"}),
                 HasSubstr("'b' is there already"));
 }

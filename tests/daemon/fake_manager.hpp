@@ -47,6 +47,11 @@ public:
         }
         return copies;
     }
+    /// The last status it was told; empty if none.
+    std::string status() {
+        receive();
+        return status_;
+    }
     std::vector<std::string> names() {
         std::vector<std::string> all;
         for (const auto& [name, fd] : passed()) {
@@ -78,6 +83,9 @@ private:
         }
     }
     void handle(const std::string& message, mempool::shm::UniqueFd fd) {
+        if (const std::size_t status = message.find("STATUS="); status != std::string::npos) {
+            status_ = message.substr(status + 7, message.find('\n', status) - status - 7);
+        }
         const std::size_t at = message.find("FDNAME=");
         if (at == std::string::npos) {
             return;
@@ -93,6 +101,7 @@ private:
     mempool_test::TemporaryDirectory directory_;
     mempool::shm::UniqueFd socket_;
     FdStore::Descriptors kept_;
+    std::string status_;
 };
 
 }  // namespace mempoold

@@ -63,6 +63,9 @@ TEST_F(LifecycleTest, RemoveOnExitRemovesAllObjects) {
     EXPECT_EQ(objects_of(pool_).size(), 2U);
     EXPECT_EQ(daemon_.terminate(), 0);
     EXPECT_TRUE(objects_of(pool_).empty());
+    for (const auto& left : fs::directory_iterator(daemon_.directory())) {
+        EXPECT_EQ(left.path().filename(), "stderr.log");
+    }
 }
 
 TEST_F(LifecycleTest, ASocketLeftByAKilledDaemonIsReplaced) {
@@ -76,7 +79,7 @@ TEST_F(LifecycleTest, APoolOfAnotherLayoutIsSetAsideAndBothVersionsAreNamed) {
     daemon_.start({"--pool", spec_});
     EXPECT_EQ(daemon_.terminate(), 0);
     const std::uint32_t other = mempool::shm::kLayoutVersion + 1;
-    std::fstream object("/dev/shm/mempool." + pool_,
+    std::fstream object("/dev/shm/" + mempool_test::object_of(pool_, 0),
                         std::ios::in | std::ios::out | std::ios::binary);
     object.seekp(offsetof(mempool::shm::Header, layout_version));
     object.write(reinterpret_cast<const char*>(&other), sizeof(other));

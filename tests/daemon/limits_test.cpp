@@ -57,7 +57,7 @@ TEST_F(LimitsTest, OneMoreClientOfAUserIsRefusedByTheLimitsName) {
     ASSERT_TRUE(reply);
     EXPECT_EQ(reply->error, EUSERS);
     EXPECT_THAT(std::string(shm::text_of(reply->text)), HasSubstr("raise max_clients_per_user"));
-    EXPECT_EQ(second->connection().send(make_request(RequestKind::kBye)), 0);
+    EXPECT_EQ(second->connection().send(make_goodbye(*second)), 0);
     EXPECT_TRUE(second->connection().is_closed());
     reply = third.ask(make_request(RequestKind::kAttach, pool_));
     ASSERT_TRUE(reply);
@@ -106,7 +106,7 @@ TEST_F(UsersLimitsTest, AFloodOfConnectionsByOneUserLeavesOthersServed) {
         expect(client.get(5) == 5, "slots for another user");
     });
     const PoolClient roots(socket(), pool_);
-    EXPECT_THAT(daemon_.log(), HasSubstr("has its most connections to mempoold (20)"));
+    EXPECT_THAT(daemon_.log(), HasSubstr("is at its limit of 20 connections to mempoold"));
 }
 
 TEST_F(UsersLimitsTest, AUserMayConnectAgainOnceItsConnectionsAreClosed) {

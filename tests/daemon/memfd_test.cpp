@@ -45,15 +45,6 @@ TEST_F(MemfdTest, AClientCannotTruncateWhatItGets) {
     EXPECT_EQ(another.get(1000), 84U);
 }
 
-TEST_F(MemfdTest, AnInspectorGetsItByTheSocket) {
-    const PoolClient client(socket(), pool_);
-    RawClient inspector(socket());
-    shm::UniqueFd fd;
-    ASSERT_TRUE(inspector.ask(make_request(RequestKind::kInspect, pool_), &fd) && fd);
-    EXPECT_EQ(::fcntl(fd.get(), F_GETFL) & O_ACCMODE, O_RDONLY);
-    EXPECT_EQ(::mmap(nullptr, 4096, PROT_WRITE, MAP_SHARED, fd.get(), 0), MAP_FAILED);
-}
-
 TEST_F(MemfdTest, AKilledClientIsReclaimed) {
     const PoolClient witness(socket(), pool_);
     ChildProcess holder([&] {

@@ -33,8 +33,14 @@ bool wait_readable(int fd) {
 }  // namespace
 
 shm::Request make_resume(const std::string& pool, const PoolClient& client) {
-    shm::Request request = make_request(RequestKind::kResume, pool, client.id());
-    request.values[1] = client.key();
+    shm::Request request = make_request(RequestKind::kResume, pool);
+    shm::payload::put(request, client.attachment());
+    return request;
+}
+
+shm::Request make_goodbye(const PoolClient& client) {
+    shm::Request request = make_request(RequestKind::kBye);
+    shm::payload::put(request, shm::payload::Bye{.token = client.attachment().token});
     return request;
 }
 
@@ -95,6 +101,18 @@ std::optional<shm::Reply> RawClient::ask(const shm::Request& request, shm::Uniqu
     return receive(passed_fd);
 }
 
+std::optional<shm::Reply> RawClient::read(const shm::Request& request, std::string& data) {
+    shm::Reply reply;
+    data.assign(shm::kMaxReadBytes, '\0');
+    std::size_t bytes = 0;
+    if (send(request) != 0 || !wait_readable(socket_.get()) ||
+        shm::receive_data(socket_.get(), reply, data.data(), data.size(), bytes) != 0) {
+        return std::nullopt;
+    }
+    data.resize(bytes);
+    return reply;
+}
+
 bool RawClient::is_closed() {
     std::array<char, 1024> buffer{};
     while (wait_readable(socket_.get())) {
@@ -113,8 +131,8 @@ PoolClient::PoolClient(const std::string& socket_path, const std::string& pool)
         throw std::runtime_error("attach: " +
                                  (reply ? std::string(shm::text_of(reply->text)) : "closed"));
     }
-    id_ = shm::ClientId{static_cast<std::uint32_t>(reply->values[0])};
-    key_ = reply->values[1];
+    attachment_ = shm::payload::of<shm::payload::Attachment>(*reply);
+    id_ = shm::ClientId{static_cast<std::uint32_t>(attachment_.client)};
     shm::Header header{};
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0 ||

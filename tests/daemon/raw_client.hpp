@@ -45,6 +45,9 @@ public:
     /// send() and receive().
     std::optional<mempool::shm::Reply> ask(const mempool::shm::Request& request,
                                            mempool::shm::UniqueFd* passed_fd = nullptr);
+    /// Asks, and receives what comes after the reply in `data`.
+    std::optional<mempool::shm::Reply> read(const mempool::shm::Request& request,
+                                            std::string& data);
     /// Waits for the daemon to close the connection.
     bool is_closed();
     int fd() const { return socket_.get(); }
@@ -63,8 +66,8 @@ public:
     /// Gets up to `wanted` slots and returns how many it got.
     std::uint32_t get(std::uint32_t wanted);
     std::uint32_t id() const { return raw(id_); }
-    /// What a kResume needs beside the id.
-    std::uint64_t key() const { return key_; }
+    /// What proves it.
+    const mempool::shm::payload::Attachment& attachment() const { return attachment_; }
     const mempool::shm::Pool& view() const { return view_; }
     RawClient& connection() { return connection_; }
     mempool::shm::Census census() const { return mempool::shm::take_census(view_); }
@@ -72,7 +75,7 @@ public:
 private:
     RawClient connection_;
     mempool::shm::ClientId id_{};
-    std::uint64_t key_ = 0;
+    mempool::shm::payload::Attachment attachment_;
     std::optional<mempool::shm::SegmentMap> map_;
     mempool::shm::Pool view_;
     std::optional<mempool::shm::Lane> lane_;
@@ -80,6 +83,9 @@ private:
 
 /// The request by which `client` of `pool` gets another connection.
 mempool::shm::Request make_resume(const std::string& pool, const PoolClient& client);
+
+/// The goodbye of `client`.
+mempool::shm::Request make_goodbye(const PoolClient& client);
 
 /// A forked process that runs `work`, then waits to be killed. It is killed and reaped when the
 /// object goes.

@@ -1,9 +1,11 @@
 // SIGHUP: what applies, what stays, and that a bad file changes nothing.
 #include <gmock/gmock.h>
 
+#include <filesystem>
 #include <fstream>
 #include <string>
 
+#include "fake_manager.hpp"
 #include "raw_client.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"
@@ -69,6 +71,67 @@ TEST_F(ReloadTest, ABadFileChangesNothing) {
     EXPECT_THAT(daemon_.log(), HasSubstr(file() + ":2: pool:"));
     const PoolClient client(daemon_.socket_path(), pool_);
     EXPECT_EQ(client.view().live().options.load(), 0U);
+}
+
+TEST_F(ReloadTest, ABadPoolFileAtAReloadChangesNothing) {
+    start("pool = " + pool_ + ":64x64\n");
+    const std::string pools = daemon_.directory() + "/pools.d/";
+    std::filesystem::create_directory(pools);
+    std::ofstream(pools + other_ + ".conf") << "slot_size = 64\nslots = 64\n";
+    std::ofstream(pools + "bad.conf") << "nonsense\n";
+    daemon_.reload();
+    daemon_.wait_for_log("configuration not reloaded");
+    EXPECT_THAT(daemon_.log(), HasSubstr("bad.conf:1:"));
+    std::filesystem::remove(pools + "bad.conf");
+    daemon_.reload();
+    daemon_.wait_for_log("configuration reloaded");
+    const PoolClient client(daemon_.socket_path(), other_);
+}
+
+TEST_F(ReloadTest, ABadPoolFileAtStartCostsItsPoolAlone) {
+    const std::string pools = daemon_.directory() + "/pools.d/";
+    std::filesystem::create_directory(pools);
+    std::ofstream(pools + "bad.conf") << "nonsense\n";
+    start("pool = " + pool_ + ":64x64\n");
+    EXPECT_THAT(daemon_.log(), HasSubstr("a pool is left out: " + pools + "bad.conf:1:"));
+    const PoolClient client(daemon_.socket_path(), pool_);
+    const auto checked = mempool_test::run_mempoold({"--config", file(), "--check-config"});
+    EXPECT_EQ(checked.status, 2);
+    EXPECT_THAT(checked.err, HasSubstr("bad.conf:1:"));
+}
+
+TEST_F(ReloadTest, TheManagerIsToldWhichPoolIsNotServedAndWhy) {
+    FakeManager manager;
+    const std::string pools = daemon_.directory() + "/pools.d/";
+    std::filesystem::create_directory(pools);
+    std::ofstream(pools + "bad.conf") << "nonsense\n";
+    start("pool = " + pool_ + ":64x64\npool = " + other_ + ":1Gx60000\n");
+    const auto says = [&](const std::string& text) {
+        return eventually([&] { return manager.status().find(text) != std::string::npos; });
+    };
+    EXPECT_TRUE(says("NOT SERVED: '" + other_ + "': pool '" + other_ + "' needs"));
+    EXPECT_TRUE(says("LEFT OUT: " + pools + "bad.conf:1:"));
+    EXPECT_TRUE(says("serving " + pool_));
+    daemon_.reload();
+    EXPECT_TRUE(says("reload failed: " + pools + "bad.conf:1:"));
+    std::filesystem::remove(pools + "bad.conf");
+    configure("pool = " + pool_ + ":64x64\npool = " + other_ + ":64x64\n");
+    daemon_.reload();
+    EXPECT_TRUE(eventually([&] { return manager.status().starts_with("serving "); }));
+}
+
+// systemd ignores a longer message as a whole, and then waits for READY=1 for ever.
+TEST_F(ReloadTest, TheStatusOfManyPoolsIsShort) {
+    FakeManager manager;
+    std::string text;
+    for (int k = 0; k < 100; ++k) {
+        text += "pool = " + mempool_test::unique_pool("reload-with-a-name-that-is-rather-long") +
+                ":64x16\n";
+    }
+    start(text);
+    EXPECT_TRUE(eventually([&] { return manager.status().starts_with("serving "); }));
+    EXPECT_LT(manager.status().size(), 2100U);
+    EXPECT_THAT(manager.status(), testing::EndsWith("..."));
 }
 
 TEST_F(ReloadTest, APoolTakenOutIsServedOn) {

@@ -31,10 +31,16 @@ protected:
 
     shm::ClientId attach() {
         ClientIdentity client;
-        client.pid = 1;
+        client.process.pid = 1;
         const auto id = pool_->attach(client);
         EXPECT_TRUE(id);
         return *id;
+    }
+
+    shm::Reclaimed detach(shm::ClientId id) {
+        shm::Reclaimed taken;
+        pool_->detach(id, true, [&taken](const shm::Reclaimed& r) { taken = r; });
+        return taken;
     }
 
     // Gets up to `wanted` slots as a thread of client `id` would.
@@ -63,7 +69,7 @@ TEST_F(ServedPoolTest, ADeadClientsSlotsComeBack) {
     const shm::ClientId id = attach();
     EXPECT_EQ(get(id, 40).size(), 40U);
     EXPECT_EQ(census().held, 40U);
-    EXPECT_EQ(pool_->detach(id, true).slots, 40U);
+    EXPECT_EQ(detach(id).slots, 40U);
     EXPECT_EQ(census().free, 128U);
     EXPECT_EQ(pool_->view().live().deaths.load(), 1U);
     EXPECT_EQ(pool_->view().live().reclaimed.load(), 40U);
@@ -77,7 +83,7 @@ TEST_F(ServedPoolTest, AnotherClientKeepsItsSlots) {
     const shm::ClientId alive = attach();
     get(dead, 10);
     get(alive, 11);
-    pool_->detach(dead, true);
+    detach(dead);
     EXPECT_EQ(census().held, 11U);
     EXPECT_EQ(pool_->sweep().slots, 0U);
 }
@@ -91,7 +97,7 @@ TEST_F(ServedPoolTest, ReclaimErasesWhenAsked) {
     const int fd = pool_->storage().segments().front().writable.get();
     const std::uint64_t offset = pool_->view().geometry().offset_of(slots[1].index);
     ASSERT_EQ(::pwrite(fd, "secret", 6, static_cast<off_t>(offset)), 6);
-    pool_->detach(id, true);
+    detach(id);
     std::string found(6, '?');
     ASSERT_EQ(read_at(fd, found.data(), found.size(), offset), 0);
     EXPECT_EQ(found, std::string(6, '\0'));

@@ -8,13 +8,16 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 
 #include "daemon/storage/pool_start.hpp"
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
+#include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"
 
 namespace mempoold {
@@ -33,47 +36,100 @@ protected:
     PoolConfig config(const std::string& keys = ",max_slots=1000") const {
         return parse_pool(name_ + ":100x50" + keys, "test");
     }
+    // Of the plain name, or of segment `number`.
     std::string path(const std::string& suffix = "") const {
         return "/dev/shm/mempool." + name_ + suffix;
     }
+    std::string path(std::uint32_t number) const {
+        return "/dev/shm/" + mempool_test::object_of(name_, number);
+    }
+    std::unique_ptr<Storage> create(const std::string& keys = ",max_slots=1000") {
+        return Storage::create(config(keys), kNow, make_backing(config(keys), nullptr, &runtime_));
+    }
+    std::unique_ptr<Storage> start() { return start_storage(config(), kNow, nullptr, &runtime_); }
     std::string first() const { return "mempool." + name_; }
 
     // Overwrites bytes of an object that nobody serves.
-    void poke(std::uint64_t offset, const std::string& bytes,
-              const std::string& suffix = "") const {
-        const UniqueFd fd{::open(path(suffix).c_str(), O_WRONLY | O_CLOEXEC)};
+    void poke(std::uint64_t offset, const std::string& bytes, std::uint32_t number = 0) const {
+        const UniqueFd fd{::open(path(number).c_str(), O_WRONLY | O_CLOEXEC)};
         ASSERT_EQ(::pwrite(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)),
                   static_cast<ssize_t>(bytes.size()));
     }
     template <typename T>
-    void poke_value(std::uint64_t offset, T value, const std::string& suffix = "") const {
-        poke(offset, std::string(reinterpret_cast<const char*>(&value), sizeof(value)), suffix);
+    void poke_value(std::uint64_t offset, T value, std::uint32_t number = 0) const {
+        poke(offset, std::string(reinterpret_cast<const char*>(&value), sizeof(value)), number);
+    }
+
+    static std::uint64_t key_of(const std::string& object) {
+        const UniqueFd fd{::open(object.c_str(), O_RDONLY | O_CLOEXEC)};
+        std::uint64_t key = 0;
+        read_at(fd.get(), &key, sizeof(key), offsetof(shm::Header, uuid));
+        return key | 1U;
+    }
+
+    // Makes the grown pool one of the release that had plain names and no index.
+    void make_old() {
+        std::filesystem::remove(path());
+        for (std::uint32_t number = 3; number-- > 0;) {
+            const std::string object = path(number);
+            poke_value(2 * shm::kPage + number * sizeof(shm::SegmentEntry) +
+                           offsetof(shm::SegmentEntry, object),
+                       std::uint64_t{0});
+            if (number == 0) {
+                poke_value(offsetof(shm::Header, incompat), 0U);
+                std::filesystem::rename(object, path());
+            } else {
+                poke_value(
+                    offsetof(shm::SegmentHeader, entry) + offsetof(shm::SegmentEntry, object),
+                    std::uint64_t{0}, number);
+                std::filesystem::rename(object, path("." + std::to_string(number)));
+            }
+        }
+        runtime_.update([](shm::PoolIndex& index) { index = {}; });
     }
 
     // A pool that was served once and has two more segments.
-    void make_grown_pool() const {
-        const auto storage = Storage::create(config(), kNow);
+    void make_grown_pool() {
+        const auto storage = create();
         storage->add_segment(70, kNow);
         storage->add_segment(7, kNow);
         storage->view().live().daemon_starts.store(1);
     }
 
     // Starts the pool over what is there: the old must be set aside, the new one be whole.
-    void expect_set_aside() const {
-        const auto storage = start_storage(config(), kNow);
+    void expect_set_aside() {
+        const auto storage = start();
         EXPECT_EQ(storage->slots(), 50U);
         EXPECT_TRUE(shm::audit(storage->view()).findings.empty());
-        const auto objects = objects_of(name_);
-        ASSERT_GE(objects.size(), 2U);
-        EXPECT_EQ(objects[0], first());
-        EXPECT_THAT(objects[1], StartsWith(first() + ".aside-20231114T221320"));
+        EXPECT_THAT(objects_of(name_),
+                    testing::Contains(StartsWith(first() + ".aside-20231114T221320")));
+        ASSERT_FALSE(runtime_.index().aside.empty());
+        EXPECT_THAT(runtime_.index().aside.back().object, StartsWith(first() + ".aside-"));
+        EXPECT_FALSE(runtime_.index().aside.back().reason.empty());
     }
 
+    // Starts the pool over what stands under its plain name: that must stay as it is.
+    void expect_left_alone() {
+        struct stat before {};
+        ASSERT_EQ(::lstat(path().c_str(), &before), 0);
+        const auto storage = start();
+        EXPECT_EQ(storage->slots(), 50U);
+        EXPECT_TRUE(shm::audit(storage->view()).findings.empty());
+        struct stat after {};
+        ASSERT_EQ(::lstat(path().c_str(), &after), 0);
+        EXPECT_EQ(after.st_ino, before.st_ino);
+        EXPECT_EQ(objects_of(name_).size(), 2U);
+        storage->check_names();
+        EXPECT_THAT(storage->missing_names(), HasSubstr(path() + " belongs to uid "));
+    }
+
+    const mempool_test::TemporaryDirectory directory_;
+    RuntimeDirectory runtime_{directory_.path() + "/s.d"};
     const std::string name_ = mempool_test::unique_pool("storage");
 };
 
 TEST_F(StorageTest, ANewPoolIsWholeAndAllocated) {
-    const auto storage = Storage::create(config(), kNow);
+    const auto storage = create();
     EXPECT_EQ(storage->slots(), 50U);
     EXPECT_EQ(shm::count_depot(storage->view()), 50U);
     EXPECT_TRUE(shm::audit(storage->view()).findings.empty());
@@ -87,35 +143,81 @@ TEST_F(StorageTest, ANewPoolIsWholeAndAllocated) {
 }
 
 TEST_F(StorageTest, ModeAndGroupAreAsConfigured) {
-    const auto storage =
-        Storage::create(config(",mode=0640,group=" + std::to_string(::getgid())), kNow);
+    const auto storage = create(",mode=0640,group=" + std::to_string(::getgid()));
     struct stat status {};
     ASSERT_EQ(::stat(path().c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 0777U, 0640U);
     EXPECT_EQ(status.st_gid, ::getgid());
 }
 
-TEST_F(StorageTest, NothingThereIsNoError) { EXPECT_EQ(Storage::reattach(config()), nullptr); }
+TEST_F(StorageTest, NothingThereIsNoError) {
+    EXPECT_EQ(Storage::reattach(config(), make_backing(config(), nullptr, &runtime_)), nullptr);
+}
+
+TEST_F(StorageTest, ADaemonWithAnotherRuntimeDirectoryServesNoPoolThatIsServed) {
+    const auto storage = create();
+    RuntimeDirectory other(directory_.path() + "/other.d");
+    try {
+        start_storage(config(), kNow, nullptr, &other);
+        FAIL() << "a second owner";
+    } catch (const std::system_error& e) {
+        EXPECT_EQ(e.code(), std::errc::device_or_resource_busy);
+        EXPECT_THAT(e.what(), HasSubstr("served by another mempoold (pid "));
+    }
+    EXPECT_EQ(objects_of(name_).size(), 1U);
+}
+
+TEST_F(StorageTest, OneRuntimeDirectoryHasOneDaemon) {
+    try {
+        const RuntimeDirectory second(runtime_.path());
+        FAIL() << "a second lock";
+    } catch (const std::runtime_error& e) {
+        EXPECT_THAT(e.what(), HasSubstr("another mempoold (pid " + std::to_string(::getpid())));
+    }
+}
+
+TEST_F(StorageTest, ARuntimeDirectoryThatOthersMayWriteIsRefused) {
+    const std::string open = directory_.path() + "/open.d";
+    ASSERT_EQ(::mkdir(open.c_str(), 0700), 0);
+    ASSERT_EQ(::chmod(open.c_str(), 0777), 0);
+    EXPECT_THROW(RuntimeDirectory{open}, std::runtime_error);
+    std::filesystem::create_directory_symlink(runtime_.path(), directory_.path() + "/link.d");
+    EXPECT_THROW(RuntimeDirectory{directory_.path() + "/link.d"}, std::system_error);
+}
+
+TEST_F(StorageTest, ARuntimeDirectoryIsRemovedWithAllThatIsInIt) {
+    const std::string path = directory_.path() + "/gone.d";
+    {
+        RuntimeDirectory runtime(path);
+        runtime.update([](shm::PoolIndex& index) { index.pools["p"].objects[0] = {}; });
+        runtime.remove();
+        EXPECT_TRUE(std::filesystem::exists(path)) << "a pool is in it";
+        runtime.update([](shm::PoolIndex& index) { index.pools.clear(); });
+        runtime.remove();
+    }
+    EXPECT_FALSE(std::filesystem::exists(path));
+}
 
 TEST_F(StorageTest, AFoundPoolKeepsWhatItHas) {
     make_grown_pool();
-    const auto storage = start_storage(config(), kNow);
+    const auto storage = start();
     EXPECT_EQ(storage->slots(), 127U);
     EXPECT_EQ(storage->segments().size(), 3U);
-    EXPECT_THAT(objects_of(name_), ElementsAre(first(), first() + ".1", first() + ".2"));
+    EXPECT_EQ(objects_of(name_).size(), 3U);
 }
 
 TEST_F(StorageTest, OtherSizesInTheConfigurationLeaveAFoundPoolAsItIs) {
     make_grown_pool();
-    const auto storage = start_storage(parse_pool(name_ + ":999x9", "test"), kNow);
+    const auto storage =
+        start_storage(parse_pool(name_ + ":999x9", "test"), kNow, nullptr, &runtime_);
     EXPECT_EQ(storage->geometry().shape.slot_size, 100U);
     EXPECT_EQ(storage->slots(), 127U);
 }
 
 TEST_F(StorageTest, APoolIsServedOnce) {
-    const auto storage = Storage::create(config(), kNow);
+    const auto storage = create();
     try {
-        Storage::reattach(config());
+        start();
         FAIL() << "a second owner";
     } catch (const std::system_error& e) {
         EXPECT_EQ(e.code(), std::errc::device_or_resource_busy);
@@ -124,34 +226,34 @@ TEST_F(StorageTest, APoolIsServedOnce) {
 }
 
 TEST_F(StorageTest, GrowthAddsSlotsAndObjects) {
-    const auto storage = Storage::create(config(), kNow);
+    const auto storage = create();
     storage->add_segment(70, kNow);
     EXPECT_EQ(storage->slots(), 120U);
     EXPECT_EQ(shm::count_depot(storage->view()), 120U);
     EXPECT_TRUE(shm::audit(storage->view()).findings.empty());
     struct stat status {};
-    ASSERT_EQ(::stat(path(".1").c_str(), &status), 0);
+    ASSERT_EQ(::stat(path(1).c_str(), &status), 0);
     EXPECT_EQ(static_cast<std::uint64_t>(status.st_size),
               shm::segment_file_bytes(storage->geometry(), 1, 70));
 }
 
 TEST_F(StorageTest, GrowthBeyondTheIndicesIsRefused) {
-    const auto storage = Storage::create(config(",max_slots=50"), kNow);
+    const auto storage = create(",max_slots=50");
     EXPECT_THROW(storage->add_segment(1U << 20U, kNow), std::system_error);
     EXPECT_EQ(storage->slots(), 50U);
-    EXPECT_THAT(objects_of(name_), ElementsAre(first()));
+    EXPECT_EQ(objects_of(name_).size(), 1U);
 }
 
 TEST_F(StorageTest, EraseZeroesExactlyOneSlot) {
-    const auto storage = Storage::create(config(), kNow);
+    const auto storage = create();
     storage->add_segment(70, kNow);
     const shm::Geometry& g = storage->geometry();
     const shm::SegmentEntry entry = storage->segments()[1].entry;
     const std::string marks(2 * g.slot_stride, 'x');
-    poke(shm::kPage + g.slot_stride, marks, ".1");
+    poke(shm::kPage + g.slot_stride, marks, 1);
     EXPECT_EQ(storage->erase(shm::SlotIndex{entry.first_index + 1}), 0);
     std::string found(2 * g.slot_stride, '?');
-    ASSERT_EQ(read_at(storage->segments()[1].writable.get(), found.data(), found.size(),
+    ASSERT_EQ(read_at(storage->segments()[1].own.get(), found.data(), found.size(),
                       shm::kPage + g.slot_stride),
               0);
     EXPECT_EQ(found.substr(0, 100), std::string(100, '\0'));
@@ -159,16 +261,25 @@ TEST_F(StorageTest, EraseZeroesExactlyOneSlot) {
     EXPECT_NE(storage->erase(shm::SlotIndex{50}), 0) << "an index in the gap between segments";
 }
 
-TEST_F(StorageTest, InspectorsGetADescriptorThatOnlyReads) {
-    const auto storage = Storage::create(config(), kNow);
-    const StoredSegment& segment = storage->segments().front();
-    EXPECT_EQ(::fcntl(segment.read_only.get(), F_GETFL) & O_ACCMODE, O_RDONLY);
-    EXPECT_EQ(::fcntl(segment.writable.get(), F_GETFL) & O_ACCMODE, O_RDWR);
+TEST_F(StorageTest, WhatClientsGetIsNotWhatTheDaemonWritesThrough) {
+    const auto storage = create();
+    storage->add_segment(70, kNow);
+    for (const StoredSegment& segment : storage->segments()) {
+        ASSERT_EQ(::fcntl(segment.writable.get(), F_SETFL, O_APPEND), 0);
+        EXPECT_EQ(::fcntl(segment.own.get(), F_GETFL) & O_APPEND, 0);
+    }
+    const shm::Geometry& g = storage->geometry();
+    poke(g.slots_offset, "secret");
+    EXPECT_EQ(storage->erase(shm::SlotIndex{0}), 0);
+    std::string found(6, '?');
+    ASSERT_EQ(read_at(storage->segments()[0].own.get(), found.data(), found.size(), g.slots_offset),
+              0);
+    EXPECT_EQ(found, std::string(6, '\0'));
 }
 
 TEST_F(StorageTest, RemoveTakesAllObjects) {
     make_grown_pool();
-    start_storage(config(), kNow)->remove_objects();
+    start()->remove_objects();
     EXPECT_TRUE(objects_of(name_).empty());
 }
 
@@ -220,13 +331,13 @@ TEST_F(StorageTest, AForeignSegmentEntryIsSetAside) {
 
 TEST_F(StorageTest, AMissingSegmentSetsThePoolAside) {
     make_grown_pool();
-    ASSERT_EQ(::unlink(path(".2").c_str()), 0);
+    ASSERT_EQ(::unlink(path(2).c_str()), 0);
     expect_set_aside();
 }
 
 TEST_F(StorageTest, ASegmentOfAnotherPoolSetsThePoolAside) {
     make_grown_pool();
-    poke(offsetof(shm::SegmentHeader, uuid), std::string(16, 'u'), ".1");
+    poke(offsetof(shm::SegmentHeader, uuid), std::string(16, 'u'), 1);
     expect_set_aside();
 }
 
@@ -236,75 +347,167 @@ TEST_F(StorageTest, AnotherPoolUnderThisNameIsSetAside) {
     expect_set_aside();
 }
 
-TEST_F(StorageTest, AFileOfSomethingElseIsSetAside) {
+TEST_F(StorageTest, WhatStandsUnderThePlainNameIsLeftAlone) {
     std::ofstream(path()) << "not a pool at all";
-    expect_set_aside();
+    expect_left_alone();
 }
 
-TEST_F(StorageTest, ADirectoryOrFifoInTheWayIsSetAside) {
+TEST_F(StorageTest, ADirectoryOrFifoUnderThePlainNameIsLeftAlone) {
     ASSERT_TRUE(std::filesystem::create_directory(path()));
-    expect_set_aside();
+    expect_left_alone();
     mempool_test::remove_pool(name_);
+    runtime_.update([](shm::PoolIndex& index) { index = {}; });
     ASSERT_EQ(::mkfifo(path().c_str(), 0600), 0);
-    expect_set_aside();
+    expect_left_alone();
 }
 
 TEST_F(StorageTest, ASymbolicLinkIsNotFollowed) {
-    const std::string target = path(".target");
+    const std::string target = path("-target");
     std::ofstream(target) << "precious";
     std::filesystem::create_symlink(target, path());
-    expect_set_aside();
+    expect_left_alone();
     EXPECT_EQ(std::filesystem::file_size(target), 8U);
+    std::filesystem::remove(target);
 }
 
-TEST_F(StorageTest, AForeignUsersObjectIsSetAside) {
+TEST_F(StorageTest, AnObjectThatAnotherUserNowHasIsNotServed) {
     if (::geteuid() != 0) {
         GTEST_SKIP() << "not root";
     }
     make_grown_pool();
-    ASSERT_EQ(::chown(path().c_str(), 65534, 65534), 0);
-    expect_set_aside();
+    const std::string object = path(0);
+    const std::uint64_t key = key_of(object);
+    ASSERT_EQ(::chown(object.c_str(), 65534, 65534), 0);
+    EXPECT_NE(start()->key(), key);
+    EXPECT_TRUE(std::filesystem::exists(object)) << "it is left alone";
+}
+
+TEST_F(StorageTest, AnotherFileUnderARecordedNameIsNotServed) {
+    make_grown_pool();
+    const std::string object = path(0);
+    std::filesystem::copy_file(object, object + "-copy");
+    std::filesystem::remove(path());
+    std::filesystem::rename(object + "-copy", object);
+    const auto storage = start();
+    EXPECT_NE(storage->key(), key_of(object));
+    EXPECT_EQ(storage->slots(), 50U);
 }
 
 TEST_F(StorageTest, TwoSetAsideInOneSecondGetTwoNames) {
     for (int k = 0; k < 3; ++k) {
-        std::ofstream(path()) << "not a pool";
-        ASSERT_NE(set_aside(name_, 0, kNow), "");
+        make_grown_pool();
+        poke(0, std::string(shm::kPage, '\0'));
+        start()->remove_objects();
     }
-    EXPECT_EQ(objects_of(name_).size(), 3U);
+    EXPECT_EQ(objects_of(name_).size(), 9U);
 }
 
 TEST_F(StorageTest, ACreationThatWasCutOffIsMadeAnew) {
-    std::ofstream(path()).close();
-    EXPECT_EQ(start_storage(config(), kNow)->slots(), 50U);
-    EXPECT_THAT(objects_of(name_), ElementsAre(first()));
-
-    ASSERT_EQ(::truncate(path().c_str(), 0), 0);
-    ASSERT_EQ(::truncate(path().c_str(), 1 << 20), 0);
-    EXPECT_EQ(start_storage(config(), kNow)->slots(), 50U);
-    EXPECT_THAT(objects_of(name_), ElementsAre(first()));
-
-    poke_value(offsetof(shm::Header, state), shm::PoolState::kCreating);
-    EXPECT_EQ(start_storage(config(), kNow)->slots(), 50U);
-    EXPECT_THAT(objects_of(name_), ElementsAre(first()));
+    for (const off_t bytes : {off_t{0}, off_t{1} << 20U}) {
+        const auto backing = make_backing(config(), nullptr, &runtime_);
+        ASSERT_EQ(::ftruncate(backing->create(0).get(), bytes), 0);
+        EXPECT_EQ(objects_of(name_).size(), 1U);
+        backing->give_up();
+        const auto storage = start();
+        EXPECT_EQ(storage->slots(), 50U);
+        EXPECT_EQ(objects_of(name_).size(), 1U);
+        storage->remove_objects();
+    }
 }
 
-TEST_F(StorageTest, APoolThatWasServedIsNeverTakenForUnfinished) {
+TEST_F(StorageTest, APoolThatWasFinishedIsNeverTakenForUnfinished) {
     make_grown_pool();
     poke_value(offsetof(shm::Header, state), shm::PoolState::kCreating);
+    poke_value(shm::kPage + offsetof(shm::Live, daemon_starts), 0U);
     expect_set_aside();
 }
 
-TEST_F(StorageTest, LeftoversOfAGrowthAreRemovedAndForeignOnesSetAside) {
+TEST_F(StorageTest, LeftoversOfAGrowthAreRemovedAndStrangersFilesLeftAlone) {
     make_grown_pool();
-    std::filesystem::copy_file(path(".2"), path(".3"));
-    std::ofstream(path(".4")).close();
-    std::ofstream(path(".5")) << std::string(8192, 'z');
-    const auto storage = start_storage(config(), kNow);
-    const auto objects = objects_of(name_);
-    ASSERT_EQ(objects.size(), 4U);
-    EXPECT_THAT(objects[3], testing::EndsWith(".5"));
-    EXPECT_THAT(objects[3], HasSubstr(".aside-"));
+    std::ofstream(path(".3")) << std::string(8192, 'z');
+    const auto backing = make_backing(config(), nullptr, &runtime_);
+    ASSERT_TRUE(backing->find());
+    backing->create(3);
+    EXPECT_EQ(objects_of(name_).size(), 5U);
+    backing->give_up();
+    const auto storage = start();
+    EXPECT_EQ(storage->slots(), 127U);
+    EXPECT_EQ(objects_of(name_).size(), 4U);
+    EXPECT_TRUE(std::filesystem::exists(path(".3")));
+    EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 3U);
+}
+
+TEST_F(StorageTest, ALostIndexIsMadeAnewFromTheDaemonsOwnObjects) {
+    std::uint64_t key = 0;
+    {
+        const auto storage = create();
+        storage->add_segment(70, kNow);
+        key = storage->key();
+    }
+    runtime_.update([](shm::PoolIndex& index) { index = {}; });
+    const auto storage = start();
+    EXPECT_EQ(storage->key(), key);
+    EXPECT_EQ(storage->slots(), 120U);
+    EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 2U);
+}
+
+TEST_F(StorageTest, TheIndexIsReadAgain) {
+    make_grown_pool();
+    std::uint32_t bad_lines = 0;
+    std::ifstream file(runtime_.path() + "/pools");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const shm::PoolIndex index = shm::parse_index(text, bad_lines);
+    EXPECT_EQ(bad_lines, 0U);
+    ASSERT_TRUE(index.pools.contains(name_));
+    EXPECT_EQ(index.pools.at(name_).objects, runtime_.index().pools.at(name_).objects);
+    EXPECT_EQ(index.pools.at(name_).uuid, runtime_.index().pools.at(name_).uuid);
+    struct stat status {};
+    ASSERT_EQ(::stat((runtime_.path() + "/pools").c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777U, 0644U);
+    ASSERT_EQ(::stat((runtime_.path() + "/private").c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777U, 0700U);
+}
+
+TEST_F(StorageTest, APoolOfAReleaseWithPlainNamesIsTakenOverAndGrowsUnderThem) {
+    make_grown_pool();
+    make_old();
+    const auto storage = start();
+    EXPECT_EQ(storage->slots(), 127U);
+    storage->add_segment(5, kNow);
+    EXPECT_THAT(objects_of(name_),
+                ElementsAre(first(), first() + ".1", first() + ".2", first() + ".3"));
+}
+
+TEST_F(StorageTest, ANameThatIsRemovedComesBack) {
+    const auto storage = create();
+    storage->add_segment(70, kNow);
+    const std::string object = path(0);
+    std::filesystem::remove(path());
+    storage->check_names();
+    EXPECT_TRUE(std::filesystem::exists(path()));
+    std::filesystem::remove(object);
+    storage->check_names();
+    EXPECT_TRUE(std::filesystem::exists(object));
+    EXPECT_EQ(storage->missing_names(), "");
+    const std::string second = path(1);
+    std::filesystem::remove(second);
+    storage->check_names();
+    EXPECT_EQ(storage->missing_names(), second + " was removed");
+}
+
+TEST_F(StorageTest, AFirstNameThatWasRemovedWhileNobodyServedComesBack) {
+    make_grown_pool();
+    const std::string object = path(0);
+    std::filesystem::remove(object);
+    EXPECT_EQ(start()->slots(), 127U);
+    EXPECT_TRUE(std::filesystem::exists(object));
+}
+
+TEST_F(StorageTest, APoolWhoseNamesAreAllGoneIsMadeAnew) {
+    make_grown_pool();
+    mempool_test::remove_pool(name_);
+    EXPECT_EQ(start()->slots(), 50U);
+    EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 1U);
 }
 
 TEST_F(StorageTest, MoreThanThereIsMemoryIsRefusedAtOnce) {

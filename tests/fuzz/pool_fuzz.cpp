@@ -57,7 +57,7 @@ public:
         const auto choice = input.take<std::uint8_t>();
         shm::Lane& lane = lanes_.at(choice >> 7U);
         const std::uint32_t limit = pool_.index_limit() < 16 ? pool_.index_limit() : 16;
-        const shm::Taken some = known_.at((choice >> 5U) % known_.size());
+        shm::Taken some = known_.at((choice >> 5U) % known_.size());
         switch (choice % 16) {
             case 0:
             case 1:

@@ -37,7 +37,8 @@ struct Daemon {
 
     std::string name;
     boost::asio::io_context io;
-    mempoold::Service service{io};
+    mempoold::FdStore store;
+    mempoold::Service service{io, store};
     std::shared_ptr<mempoold::ServedPool> pool;
 };
 
@@ -90,7 +91,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     // Clients without a connection whose process lives are kept: end them, as their death would.
     for (std::uint32_t id = 1; id < daemon.pool->clients().size(); ++id) {
         if (const auto client = daemon.service.supervisor.find(*daemon.pool, shm::ClientId{id})) {
-            daemon.service.supervisor.end(client, mempoold::Ending::kDied);
+            client->process_ended();
         }
     }
     daemon.io.restart();

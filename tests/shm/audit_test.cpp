@@ -180,7 +180,7 @@ TEST(Census, SumsToTheSlotsThereAre) {
     Lane a = test.open(LaneId{1}, ClientId{1});
     Lane b = test.open(LaneId{2}, ClientId{2});
     test.grow(7);
-    const std::vector<Taken> taken = get_all(a, test.limit(), 6);
+    std::vector<Taken> taken = get_all(a, test.limit(), 6);
     ASSERT_EQ(taken.size(), 6U);
     ASSERT_EQ(a.detach(taken[0], test.limit()), PutResult::kOk);
     ASSERT_EQ(b.adopt(taken[1], test.limit()), PutResult::kOk);

@@ -42,7 +42,7 @@ TEST(Growth, SlotInAGapIsRefused) {
     test.grow(100);
     Lane lane = test.open(LaneId{1}, ClientId{1});
     for (const std::uint32_t generation : {0U, test::kFirstGeneration}) {
-        const Taken t{SlotIndex{20}, Generation{generation}};
+        Taken t{SlotIndex{20}, Generation{generation}};
         EXPECT_EQ(lane.put(t, test.limit()), PutResult::kStale);
         EXPECT_EQ(lane.adopt(t, test.limit()), PutResult::kStale);
     }

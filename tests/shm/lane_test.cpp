@@ -111,7 +111,7 @@ TEST_F(LaneTest, PutFromAnotherLaneIsAcceptedOnceEvenIfBothTry) {
 
 TEST_F(LaneTest, IndexOutsideThePoolIsRefused) {
     for (const std::uint32_t index : {16U, 17U, test_.pool().geometry().index_capacity, ~0U}) {
-        const Taken t{SlotIndex{index}, Generation{1}};
+        Taken t{SlotIndex{index}, Generation{1}};
         EXPECT_EQ(put(t), PutResult::kOutOfRange) << index;
         EXPECT_EQ(lane_.adopt(t, test_.limit()), PutResult::kOutOfRange) << index;
         EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kOutOfRange) << index;
@@ -120,7 +120,7 @@ TEST_F(LaneTest, IndexOutsideThePoolIsRefused) {
 }
 
 TEST_F(LaneTest, FreeSlotCannotBePutOrAdopted) {
-    const Taken t{SlotIndex{9}, Generation{test::kFirstGeneration}};
+    Taken t{SlotIndex{9}, Generation{test::kFirstGeneration}};
     EXPECT_EQ(put(t), PutResult::kStale);
     EXPECT_EQ(lane_.adopt(t, test_.limit()), PutResult::kStale);
     EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kStale);
@@ -128,7 +128,7 @@ TEST_F(LaneTest, FreeSlotCannotBePutOrAdopted) {
 
 TEST_F(LaneTest, AdoptMovesASlotBetweenClients) {
     Lane other = test_.open(LaneId{2}, ClientId{2});
-    const Taken t = get();
+    Taken t = get();
     EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kOk);
     EXPECT_TRUE(word(t).is_held_by(ClientId{2}));
     EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kStale);  // no longer the holder
@@ -137,11 +137,36 @@ TEST_F(LaneTest, AdoptMovesASlotBetweenClients) {
     EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kStale);
 }
 
+TEST_F(LaneTest, AdoptMakesTheHandleThatLedToItStale) {  // I2
+    Lane other = test_.open(LaneId{2}, ClientId{2});
+    const Taken sent = get();
+    Taken received = sent;
+    ASSERT_EQ(other.adopt(received, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(received.generation, next(sent.generation));
+    Taken again = sent;  // a second delivery
+    EXPECT_EQ(lane_.adopt(again, test_.limit()), PutResult::kStale);
+    EXPECT_EQ(again.generation, sent.generation);
+    EXPECT_EQ(put(sent), PutResult::kStale);  // a late return by the sender
+    EXPECT_EQ(lane_.put_private(sent), PutResult::kStale);
+    EXPECT_EQ(other.put(received, test_.limit()), PutResult::kOk);
+}
+
+TEST_F(LaneTest, AdoptLeavesTheHandleGoodInPoolsOfOlderReleases) {
+    test_.pool().header().incompat = 0;
+    Lane other = test_.open(LaneId{2}, ClientId{2});
+    const Taken sent = get();
+    Taken received = sent;
+    ASSERT_EQ(other.adopt(received, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(received.generation, sent.generation);
+    EXPECT_EQ(put(sent), PutResult::kOk);
+}
+
 TEST_F(LaneTest, DetachedSlotIsNobodysUntilAdopted) {
     Lane other = test_.open(LaneId{2}, ClientId{2});
-    const Taken t = get();
+    Taken t = get();
     EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kOk);
     EXPECT_EQ(word(t).state(), SlotState::kDetached);
+    EXPECT_EQ(word(t).client(), ClientId{1});  // who detached it
     EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kStale);
     EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kOk);
     EXPECT_TRUE(word(t).is_held_by(ClientId{2}));
@@ -155,12 +180,14 @@ TEST_F(LaneTest, PrivatePutTakesBackWhatThisClientGotAndNothingElse) {
     EXPECT_EQ(other.put_private(a), PutResult::kStale);  // another client's
     EXPECT_EQ(lane_.put_private(a), PutResult::kOk);
     EXPECT_EQ(lane_.put_private(a), PutResult::kStale);
-    const Taken b = get();
+    Taken b = get();
     ASSERT_EQ(b.index, a.index);
     EXPECT_EQ(lane_.put_private(a), PutResult::kStale);  // an older get of the same slot
     ASSERT_EQ(lane_.detach(b, test_.limit()), PutResult::kOk);
     EXPECT_EQ(lane_.put_private(b), PutResult::kStale);
+    const Taken sent = b;
     ASSERT_EQ(other.adopt(b, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(lane_.put_private(sent), PutResult::kStale);
     EXPECT_EQ(lane_.put_private(b), PutResult::kStale);
     EXPECT_EQ(other.put_private(b), PutResult::kOk);
 }
@@ -211,8 +238,9 @@ TEST(LaneRace, OfTwoThatTakeASlotOneWins) {
                 for (std::size_t k = 0; k < all.size(); ++k) {
                     while (at.load(std::memory_order_acquire) < k) {
                     }
+                    Taken t = all[k];
                     const PutResult result =
-                        adopt ? two.adopt(all[k], test.limit()) : two.put(all[k], test.limit());
+                        adopt ? two.adopt(t, test.limit()) : two.put(t, test.limit());
                     wins[k] += result == PutResult::kOk ? 1 : 0;
                 }
             });
@@ -225,11 +253,13 @@ TEST(LaneRace, OfTwoThatTakeASlotOneWins) {
             rival.join();
             for (std::size_t k = 0; k < all.size(); ++k) {
                 const SlotWord word{test.pool().word(all[k].index).load()};
-                if (adopt && wins[k] == 1 && own_wins[k] == 1) {
-                    continue;  // adopted first, then put by its handle: both in turn
-                }
                 ASSERT_EQ(wins[k] + own_wins[k], 1) << k << ' ' << adopt;
-                ASSERT_EQ(word.state(), SlotState::kFree);
+                ASSERT_EQ(word.state(),
+                          adopt && wins[k] == 1 ? SlotState::kHeld : SlotState::kFree);
+                if (word.state() == SlotState::kHeld) {
+                    ASSERT_EQ(two.put({all[k].index, word.generation()}, test.limit()),
+                              PutResult::kOk);
+                }
             }
             one.close();
             two.close();
@@ -365,7 +395,7 @@ TEST_F(GrownPool, SlotOfASegmentNotYetMappedIsReportedAndNotLost) {
     EXPECT_EQ(lane_.get(mapped, t), GetResult::kUnmapped);
     EXPECT_EQ(lane_.get(mapped, t), GetResult::kUnmapped);
     EXPECT_EQ(get_all(lane_, test_.limit()).size(), 5U);
-    const Taken beyond{SlotIndex{test_.limit() - 1}, Generation{test::kFirstGeneration + 1}};
+    Taken beyond{SlotIndex{test_.limit() - 1}, Generation{test::kFirstGeneration + 1}};
     EXPECT_EQ(lane_.put(beyond, mapped), PutResult::kUnmapped);
     EXPECT_EQ(lane_.adopt(beyond, mapped), PutResult::kUnmapped);
     EXPECT_EQ(lane_.put(beyond, test_.limit()), PutResult::kOk);

@@ -118,7 +118,7 @@ std::string dump_records() {
                MEMPOOL_FIELD(L, previous), MEMPOOL_FIELD(L, busy), MEMPOOL_FIELD(L, revoked),
                MEMPOOL_FIELD(L, waiting), MEMPOOL_FIELD(L, reserved0), MEMPOOL_FIELD(L, gets),
                MEMPOOL_FIELD(L, puts), MEMPOOL_FIELD(L, exhausted), MEMPOOL_FIELD(L, refused),
-               MEMPOOL_FIELD(L, steals), MEMPOOL_FIELD(L, farewell), MEMPOOL_FIELD(L, reserved1)) +
+               MEMPOOL_FIELD(L, steals), MEMPOOL_FIELD(L, farewell), MEMPOOL_FIELD(L, mapped_at), MEMPOOL_FIELD(L, reserved1)) +
            MEMPOOL_DUMP(SlotRecord, MEMPOOL_FIELD(R, word), MEMPOOL_FIELD(R, time),
                         MEMPOOL_FIELD(R, tag)) +
            MEMPOOL_DUMP(MagazineHead, MEMPOOL_FIELD(M, word), MEMPOOL_FIELD(M, count),

@@ -85,7 +85,7 @@ TEST_F(ReclaimTest, FindsNothingTheSecondTime) {
 TEST_F(ReclaimTest, MakesHandlesOfTheDeadStale) {  // I2
     Lane other = test_.open(LaneId{3}, ClientId{3});
     bury();
-    for (const Taken& t : held_) {
+    for (Taken& t : held_) {
         EXPECT_EQ(other.put(t, test_.limit()), PutResult::kStale);
         EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kStale);
     }

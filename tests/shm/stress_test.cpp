@@ -45,6 +45,9 @@ struct World {
     }
     void mark(const Taken& t) {
         EXPECT_EQ(used[raw(t.index)].exchange(1, std::memory_order_relaxed), 0U);
+        stamp(t);
+    }
+    void stamp(const Taken& t) const {
         std::uint64_t* bytes = payload(t.index);
         bytes[0] = stamp_of(t);
         bytes[7] = ~bytes[0];
@@ -157,11 +160,13 @@ private:
         if (out == 0) {
             return;
         }
-        const Taken t{SlotIndex{static_cast<std::uint32_t>(out) - 1U},
-                      Generation{static_cast<std::uint32_t>(out >> 32U)}};
+        const Taken sent{SlotIndex{static_cast<std::uint32_t>(out) - 1U},
+                         Generation{static_cast<std::uint32_t>(out >> 32U)}};
+        Taken t = sent;
         const PutResult result = lane_->adopt(t, world_.test.limit());
         if (result == PutResult::kOk) {
-            world_.check(t);
+            world_.check(sent);
+            world_.stamp(t);
             mine_.push_back(t);
         } else {  // its sender died before we adopted it
             EXPECT_EQ(result, PutResult::kStale);

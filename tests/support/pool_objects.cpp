@@ -1,10 +1,14 @@
 #include "support/pool_objects.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <mempool/shm/layout.hpp>
+#include <mempool/shm/unique_fd.hpp>
 #include <system_error>
 
 namespace mempool_test {
@@ -28,18 +32,7 @@ struct Registry {
     }
 };
 
-}  // namespace
-
-std::string unique_pool(const std::string& stem) {
-    static Registry registry;
-    const char* const tag = std::getenv("MEMPOOL_TEST_TAG");
-    std::string name = stem + (tag != nullptr ? std::string("-") + tag : "") + "-" +
-                       std::to_string(::getpid()) + "-" + std::to_string(registry.pools.size());
-    registry.pools.push_back(name);
-    return name;
-}
-
-std::vector<std::string> objects_of(const std::string& pool) {
+std::vector<std::string> names_of(const std::string& pool) {
     const std::string first = "mempool." + pool;
     std::vector<std::string> found;
     std::error_code ignored;
@@ -53,9 +46,58 @@ std::vector<std::string> objects_of(const std::string& pool) {
     return found;
 }
 
+}  // namespace
+
+std::string unique_pool(const std::string& stem) {
+    static Registry registry;
+    const char* const tag = std::getenv("MEMPOOL_TEST_TAG");
+    const std::string name = stem + (tag != nullptr ? std::string("-") + tag : "") + "-" +
+                             std::to_string(::getpid()) + "-" +
+                             std::to_string(registry.pools.size());
+    registry.pools.push_back(name);
+    return name;
+}
+
+std::vector<std::string> objects_of(const std::string& pool) {
+    std::vector<std::string> found = names_of(pool);
+    const std::filesystem::path plain = kDirectory / ("mempool." + pool);
+    struct stat first {};
+    if (::lstat(plain.c_str(), &first) == 0) {
+        const bool twice = std::any_of(found.begin(), found.end(), [&](const std::string& name) {
+            struct stat other {};
+            return kDirectory / name != plain &&
+                   ::lstat((kDirectory / name).c_str(), &other) == 0 &&
+                   other.st_ino == first.st_ino && other.st_dev == first.st_dev;
+        });
+        if (twice) {
+            std::erase(found, plain.filename().string());
+        }
+    }
+    return found;
+}
+
+std::string object_of(const std::string& pool, std::uint32_t number) {
+    for (const std::string& name : names_of(pool)) {
+        const mempool::shm::UniqueFd fd(
+            ::open((kDirectory / name).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+        std::uint64_t magic = 0;
+        std::uint32_t found = 0;
+        if (!fd || name.find(".aside-") != std::string::npos || name == "mempool." + pool ||
+            ::pread(fd.get(), &magic, sizeof(magic), 0) != sizeof(magic) ||
+            ::pread(fd.get(), &found, sizeof(found), 12) != sizeof(found)) {
+            continue;
+        }
+        if (number == 0 ? magic == mempool::shm::kMagic
+                        : magic == mempool::shm::kSegmentMagic && found == number) {
+            return name;
+        }
+    }
+    return {};
+}
+
 void remove_pool(const std::string& pool) {
     std::error_code ignored;
-    for (const std::string& name : objects_of(pool)) {
+    for (const std::string& name : names_of(pool)) {
         std::filesystem::remove_all(kDirectory / name, ignored);
     }
 }

@@ -6,6 +6,7 @@
 // not asked about.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -16,10 +17,14 @@ namespace mempool_test {
 /// SIGKILL).
 std::string unique_pool(const std::string& stem);
 
-/// Names in /dev/shm of all objects of `pool`: segments and what was set aside.
+/// Names in /dev/shm of all objects of `pool`, segments and what was set aside: each once, so
+/// without the plain name where it is the first segment's second one.
 std::vector<std::string> objects_of(const std::string& pool);
 
-/// Removes all of objects_of(pool).
+/// Name in /dev/shm, with its random part, of segment `number` of `pool`; empty if there is none.
+std::string object_of(const std::string& pool, std::uint32_t number);
+
+/// Removes all that has a name of `pool`.
 void remove_pool(const std::string& pool);
 
 }  // namespace mempool_test

@@ -272,7 +272,10 @@ private:
                         findings_.push_back({Fault::kSlotHolder, i, word.bits});
                     }
                     break;
-                case SlotState::kDetached:
+                case SlotState::kDetached:  // whoever detached it may be gone
+                    if (!possible(word.client())) {
+                        findings_.push_back({Fault::kSlotState, i, word.bits});
+                    }
                     break;
                 default:
                     findings_.push_back({Fault::kSlotState, i, word.bits});
@@ -297,7 +300,7 @@ private:
              ++c) {
             const ClientState state =
                 pool_.client(ClientId{c}).state.load(std::memory_order_acquire);
-            if (state > ClientState::kDead) {
+            if (state > ClientState::kUnseen) {
                 findings_.push_back({Fault::kClientRecord, c, static_cast<std::uint64_t>(state)});
             }
         }

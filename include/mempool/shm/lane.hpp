@@ -50,7 +50,9 @@ struct Held {
 class Lane : public LaneMagazines {
 public:
     Lane(const Pool& pool, LaneId id, ClientId client) noexcept
-        : LaneMagazines(pool, id, client), client_(client) {}
+        : LaneMagazines(pool, id, client),
+          client_(client),
+          adopt_revokes_((pool.header().incompat & kBoundary) != 0) {}
 
     /// Gets a slot with an index below `limit` (what this process has mapped).
     /// Linearizes: C1.
@@ -217,20 +219,21 @@ public:
         return accepted;
     }
 
-    /// Makes this client the holder of a slot that is detached or held by another.
+    /// Makes this client the holder of a slot that is detached or held by another. On kOk `t` is
+    /// how this client names it: with kBoundary the generation has grown, so that the handle which
+    /// led here is stale for everybody, its sender and a second receiver among them.
     /// Linearizes: A1.
     /// Pairs:  A0 acquire <- C1/D1 release: the sender's stores happen-before ours.
-    /// ABA:    A1 names the generation, which grows at every get and every reclaim (I2).
+    /// ABA:    A1 names the generation, which grows at every get, adopt and reclaim (I2).
     /// Crash:  before A1 the slot is its former holder's; after A1 it is this client's to reclaim.
-    [[nodiscard]] PutResult adopt(Taken t, std::uint32_t limit) noexcept {
-        return rewrite(t, limit, SlotWord::held(t.generation, client_), true);
+    [[nodiscard]] PutResult adopt(Taken& t, std::uint32_t limit) noexcept {
+        return adopt_as(t, adopt_revokes_ ? next(t.generation) : t.generation, limit);
     }
 
-    /// As adopt(), and makes the handle stale: from here on nobody else can name the slot. `mine`
-    /// is how this lane names it.
-    [[nodiscard]] PutResult seize(Taken t, std::uint32_t limit, Taken& mine) noexcept {
-        mine = {t.index, next(t.generation)};
-        return rewrite(t, limit, SlotWord::held(mine.generation, client_), true);
+    /// As adopt(), and makes the handle stale in pools without kBoundary too: from here on nobody
+    /// else can name the slot.
+    [[nodiscard]] PutResult seize(Taken& t, std::uint32_t limit) noexcept {
+        return adopt_as(t, next(t.generation), limit);
     }
 
     /// Leaves a slot this client holds to whoever adopts it: it outlives this process.
@@ -240,7 +243,7 @@ public:
     /// Crash:  before D1 the slot is this client's to reclaim; after D1 it is nobody's, listed by
     ///         age.
     [[nodiscard]] PutResult detach(Taken t, std::uint32_t limit) noexcept {
-        return rewrite(t, limit, SlotWord::detached(t.generation), false);
+        return rewrite(t, limit, SlotWord::detached(t.generation, client_), false);
     }
 
     /// `t` as it is while this lane's client holds it.
@@ -394,6 +397,14 @@ private:
         return result;
     }
 
+    PutResult adopt_as(Taken& t, Generation generation, std::uint32_t limit) noexcept {
+        const PutResult result = rewrite(t, limit, SlotWord::held(generation, client_), true);
+        if (result == PutResult::kOk) {
+            t.generation = generation;
+        }
+        return result;
+    }
+
     PutResult rewrite(Taken t, std::uint32_t limit, SlotWord wanted, bool from_any) noexcept {
         if (raw(t.index) >= limit) {
             return refuse(out_of_reach(t.index));
@@ -427,6 +438,7 @@ private:
     }
 
     ClientId client_;
+    bool adopt_revokes_;
 };
 
 }  // namespace mempool::shm

@@ -296,7 +296,10 @@ struct LaneRecord {
     std::atomic<std::uint64_t> steals;     ///< magazines taken from other lanes
     /// Of lane c, by client c as it leaves: its token, which proves that it said so; else 0.
     std::atomic<std::uint64_t> farewell;
-    std::uint8_t reserved1[48];
+    /// Of lane c, by client c: the address of segment 0 in its process, which tells a process that
+    /// has executed another program and attached again; 0: not said.
+    std::atomic<std::uint64_t> mapped_at;
+    std::uint8_t reserved1[40];
 };
 
 /// A slot: who has it, since when, what for. In one cache line, which the holder has anyway.
@@ -416,6 +419,7 @@ static_assert(offsetof(LaneRecord, revoked) == 20 && offsetof(LaneRecord, waitin
 static_assert(offsetof(LaneRecord, gets) == 32 && offsetof(LaneRecord, puts) == 40);
 static_assert(offsetof(LaneRecord, exhausted) == 48 && offsetof(LaneRecord, refused) == 56);
 static_assert(offsetof(LaneRecord, steals) == 64 && offsetof(LaneRecord, farewell) == 72);
+static_assert(offsetof(LaneRecord, mapped_at) == 80);
 
 static_assert(kSharedLayout<SlotRecord> && sizeof(SlotRecord) == 16);
 static_assert(offsetof(SlotRecord, word) == 0 && offsetof(SlotRecord, time) == 8);

@@ -33,11 +33,20 @@ inline std::string check_pool_name(std::string_view name) {
     return {};
 }
 
-/// Name of segment `number`'s shared-memory object, as shm_open(3) wants it.
-inline std::string object_name(std::string_view pool, std::uint32_t number) {
+/// Name of segment `number`'s shared-memory object, as shm_open(3) wants it. `random` is
+/// SegmentEntry::object: nobody can foresee such a name and put something else there. 0: the plain
+/// name, of pools that a release without random names made.
+inline std::string object_name(std::string_view pool, std::uint32_t number,
+                               std::uint64_t random = 0) {
+    constexpr std::string_view kDigits = "0123456789abcdef";
     std::string name = "/mempool.";
     name += pool;
-    if (number != 0) {
+    if (random != 0) {
+        name += '.';
+        for (int shift = 60; shift >= 0; shift -= 4) {
+            name += kDigits[(random >> static_cast<unsigned>(shift)) & 15U];
+        }
+    } else if (number != 0) {
         name += '.';
         name += std::to_string(number);
     }
@@ -45,12 +54,13 @@ inline std::string object_name(std::string_view pool, std::uint32_t number) {
 }
 
 /// Where a client looks for the daemon: $MEMPOOL_SOCKET, else the user's own daemon if there is
-/// one, else the system's.
+/// one, else the system's. In a set-uid program the system's always: its caller made the
+/// environment.
 inline std::string default_socket_path() {
-    if (const char* given = std::getenv("MEMPOOL_SOCKET"); given != nullptr && *given != '\0') {
+    if (const char* given = ::secure_getenv("MEMPOOL_SOCKET"); given != nullptr && *given != '\0') {
         return given;
     }
-    if (const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+    if (const char* runtime = ::secure_getenv("XDG_RUNTIME_DIR");
         runtime != nullptr && *runtime != '\0') {
         std::string own = std::string(runtime) + "/mempoold/mempoold.sock";
         if (::access(own.c_str(), F_OK) == 0) {

@@ -303,9 +303,8 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
 ///
 /// Linearizes: each slot at R2 (or R1, when it is erased first).
 /// Pairs:  R3 acquire <- D1 release in detach(): the time read is the one stamped before D1.
-/// ABA:    R1 and R2 name the generation, so a slot that was returned and got again is left alone.
-///         One that was adopted and detached again in between is freed early: its handle is then
-///         stale.
+/// ABA:    R1 and R2 name the generation, so a slot that was returned and got again, or adopted
+///         and detached again, is left alone. In pools without kBoundary the latter is freed early.
 /// Crash:  as reclaim().
 template <typename Erase>
 std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&& erase) {

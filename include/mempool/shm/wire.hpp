@@ -30,7 +30,8 @@ enum class RequestKind : std::uint16_t {
     kSegment = 3,   ///< payload::Segment, after kAttach or kResume → fd of that segment
     kWantMore = 4,  ///< one-way, after kAttach: the depot is empty, grow if the pool may
     kBye = 5,       ///< one-way, payload::Bye, after kAttach: this client is done, and unmapped
-    kInspect = 6,   ///< pool → payload::Inspected; what may be looked at comes by kRead
+    kInspect = 6,   ///< pool → payload::Inspected, text = which names of its objects are missing;
+                    ///< what may be looked at comes by kRead, and never a descriptor
     kList = 7,      ///< payload::ListAt → payload::ListSize, text = name of the pool asked for
     kGrow = 8,      ///< admin; pool, payload::Grow → the same, slots added
     kReclaim = 9,   ///< admin; pool, payload::Reclaim → payload::Reclaimed
@@ -194,9 +195,50 @@ int send_message(int socket, const Message& message, int passed_fd = -1, int fla
     return sent < 0 ? errno : 0;
 }
 
+/// Sends `reply` with `bytes` of `data` after it, as one message. 0 or errno; never SIGPIPE.
+inline int send_data(int socket, const Reply& reply, const void* data, std::size_t bytes,
+                     int flags = 0) noexcept {
+    iovec parts[2] = {{const_cast<Reply*>(&reply), sizeof(reply)},
+                      {const_cast<void*>(data), bytes}};
+    msghdr header{};
+    header.msg_iov = parts;
+    header.msg_iovlen = 2;
+    ssize_t sent = 0;
+    do {
+        sent = ::sendmsg(socket, &header, MSG_NOSIGNAL | flags);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? errno : 0;
+}
+
+/// Receives a reply and what comes after it, at most `capacity` bytes, into `data`; `bytes` tells
+/// how many. A descriptor that came along is closed. 0; ENOTCONN when the peer has closed; EPROTO
+/// when the message is not one of ours; else errno.
+inline int receive_data(int socket, Reply& reply, void* data, std::size_t capacity,
+                        std::size_t& bytes, int flags = 0) noexcept {
+    iovec parts[2] = {{&reply, sizeof(reply)}, {data, capacity}};
+    msghdr header{};
+    header.msg_iov = parts;
+    header.msg_iovlen = 2;
+    ssize_t got = 0;
+    do {
+        got = ::recvmsg(socket, &header, flags);  // without room for descriptors
+    } while (got < 0 && errno == EINTR);
+    if (got < 0) {
+        return errno;
+    }
+    if (got == 0) {
+        return ENOTCONN;
+    }
+    const bool ours = got >= static_cast<ssize_t>(sizeof(reply)) &&
+                      (header.msg_flags & MSG_TRUNC) == 0 && reply.magic == kWireMagic;
+    bytes = ours ? static_cast<std::size_t>(got) - sizeof(reply) : 0;
+    return ours ? 0 : EPROTO;
+}
+
 /// Receives one message of exactly that size with the right magic and version, and the descriptor
 /// that came with it, if any (close-on-exec). 0; ENOTCONN when the peer has closed; EPROTO when
-/// the message is not one of ours; else errno.
+/// the message is not one of ours; EMFILE when it is, but this process had no room for what came
+/// with it; else errno.
 template <typename Message>
 int receive_message(int socket, Message& message, UniqueFd& passed_fd, int flags = 0) noexcept {
     iovec part{&message, sizeof(message)};
@@ -228,7 +270,11 @@ int receive_message(int socket, Message& message, UniqueFd& passed_fd, int flags
     }
     const bool ours = got == static_cast<ssize_t>(sizeof(message)) &&
                       (header.msg_flags & MSG_TRUNC) == 0 && message.magic == kWireMagic;
-    return ours ? 0 : EPROTO;
+    if (!ours) {
+        return EPROTO;
+    }
+    // Of what doesn't fit into this process's limit the kernel says no more than this.
+    return (header.msg_flags & MSG_CTRUNC) != 0 ? EMFILE : 0;
 }
 
 }  // namespace mempool::shm

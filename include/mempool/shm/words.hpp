@@ -146,6 +146,7 @@ enum class ClientState : std::uint32_t {
     kLeaving = 2,  ///< the client said it is done: all that it still owns may be taken
     kDead = 3,     ///< its reclaim has begun
     kEnded = 4,    ///< an operator ended it; its process may live and still map the pool
+    kUnseen = 5,   ///< as ACTIVE, but the daemon cannot see its process: it counts as alive
 };
 
 }  // namespace mempool::shm

@@ -1,0 +1,113 @@
+// Requests of operators: grow, reclaim, repair, end a client.
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+#include "daemon/control/handlers.hpp"
+
+namespace mempoold {
+
+namespace {
+
+namespace shm = mempool::shm;
+namespace payload = mempool::shm::payload;
+using shm::Request;
+
+}  // namespace
+
+Answer grow(Service& service, Conversation& /*c*/, const Request& request) {
+    Answer answer;
+    const auto pool = find_pool(service, request, answer);
+    if (!pool) {
+        return answer;
+    }
+    try {
+        return reply_with(
+            payload::Grow{.slots = pool->grow(payload::of<payload::Grow>(request).slots)});
+    } catch (const std::system_error& e) {
+        return deny(e);
+    }
+}
+
+Answer reclaim(Service& service, Conversation& /*c*/, const Request& request) {
+    Answer answer;
+    const auto pool = find_pool(service, request, answer);
+    if (!pool) {
+        return answer;
+    }
+    const auto wanted = payload::of<payload::Reclaim>(request);
+    const std::uint64_t before = pool->view().live().reclaimed.load(std::memory_order_relaxed);
+    payload::Reclaimed done;
+    done.clients = service.supervisor.sweep(*pool);
+    pool->sweep();
+    done.slots = pool->view().live().reclaimed.load(std::memory_order_relaxed) - before;
+    if (wanted.detached_age != ~std::uint64_t{0}) {
+        done.detached = pool->free_detached(wanted.detached_age);
+    }
+    return reply_with(done);
+}
+
+Answer repair(Service& service, Conversation& c, const Request& request) {
+    Answer answer;
+    const auto pool = find_pool(service, request, answer);
+    if (!pool) {
+        return answer;
+    }
+    const shm::Repaired done = pool->repair();
+    answer = reply_with(payload::Repaired{
+        .total = done.total(), .clients = pool->clients().count(), .kinds = done.mended.size()});
+    static_assert(sizeof(done.mended) <= sizeof(answer.reply.text));
+    std::memcpy(answer.reply.text, done.mended.data(), sizeof(done.mended));
+    if (done.total() != 0) {
+        log_info("pool '{}': repaired on request of uid {}: {} things mended", pool->name(),
+                 c.peer.uid, done.total());
+    }
+    return answer;
+}
+
+// The daemon itself kills nobody: it passes the pidfd, and the operator's own rights decide.
+Answer end_client(Service& service, Conversation& c, const Request& request) {
+    Answer answer;
+    const auto pool = find_pool(service, request, answer);
+    if (!pool) {
+        return answer;
+    }
+    const auto wanted = payload::of<payload::End>(request);
+    const auto client = wanted.client < pool->clients().size()
+                            ? service.supervisor.find(
+                                  *pool, shm::ClientId{static_cast<std::uint32_t>(wanted.client)})
+                            : nullptr;
+    if (!client || !client->is_live() || wanted.epoch != pool->clients().epoch(client->id())) {
+        return deny(ESRCH, fmt::format("pool '{}' has no such client {} any more: see mempoolctl "
+                                       "clients {}",
+                                       pool->name(), wanted.client, pool->name()));
+    }
+    const auto how = static_cast<shm::EndHow>(wanted.how);
+    if (how == shm::EndHow::kKill) {
+        if (client->pidfd() < 0) {
+            return deny(ESRCH, fmt::format("mempoold cannot see the process of client {}: end it "
+                                           "where it runs, or use --force",
+                                           wanted.client));
+        }
+        answer = reply_with(payload::Ended{.alive = 1});
+        answer.passed_fd = client->pidfd();
+        return answer;
+    }
+    if (how != shm::EndHow::kRefuse && how != shm::EndHow::kForce) {
+        return deny(EINVAL, "an unknown way to end a client: use matching releases");
+    }
+    if (!pool->heeds_ends()) {
+        return deny(EOPNOTSUPP,
+                    fmt::format("clients of pool '{}' may be of a release that does not "
+                                "know that it can be ended: use --kill",
+                                pool->name()));
+    }
+    log_info("pool '{}': uid {} ends client {}", pool->name(), c.peer.uid, wanted.client);
+    const Attachment::Ended done = client->end_by_operator(how == shm::EndHow::kForce);
+    return reply_with(payload::Ended{.slots = done.slots,
+                                     .magazines = done.magazines,
+                                     .left = done.left,
+                                     .alive = client->is_live() ? 1U : 0U});
+}
+
+}  // namespace mempoold

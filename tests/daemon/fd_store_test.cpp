@@ -1,0 +1,61 @@
+// What a service manager keeps for the next daemon.
+#include "daemon/storage/fd_store.hpp"
+
+#include <gmock/gmock.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fake_manager.hpp"
+
+namespace mempoold {
+namespace {
+
+using mempool::shm::UniqueFd;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+UniqueFd own_pidfd() {
+    return UniqueFd{static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0))};
+}
+
+TEST(FdStore, KeepsClientsPidfdsForTheNextDaemon) {
+    FakeManager manager;
+    FdStore store;
+    const UniqueFd pidfd = own_pidfd();
+    store.keep_client(0xabc, 7, pidfd.get());
+    store.keep_client(0xabc, 8, pidfd.get());
+    store.forget_client(0xabc, 8);
+    EXPECT_THAT(manager.names(), ElementsAre("client.0000000000000abc.7"));
+    auto passed = manager.passed();
+    FdStore next(passed);
+    EXPECT_THAT(passed, IsEmpty());
+    EXPECT_FALSE(next.take_client(0xabc, 8));
+    EXPECT_FALSE(next.take_client(0xabd, 7)) << "another pool's";
+    EXPECT_TRUE(next.take_client(0xabc, 7));
+    EXPECT_FALSE(next.take_client(0xabc, 7)) << "it is the caller's now";
+}
+
+TEST(FdStore, LetsGoOfClientsThatNobodyTook) {
+    FakeManager manager;
+    FdStore store;
+    const UniqueFd pidfd = own_pidfd();
+    store.keep_client(1, 7, pidfd.get());
+    store.keep_client(1, 9, pidfd.get());
+    auto passed = manager.passed();
+    FdStore next(passed);
+    EXPECT_TRUE(next.take_client(1, 7));
+    next.drop_clients();
+    EXPECT_THAT(manager.names(), ElementsAre("client.0000000000000001.7"));
+}
+
+TEST(FdStore, LeavesWhatItDoesNotKnow) {
+    FdStore::Descriptors passed;
+    passed.emplace_back("control", own_pidfd());
+    passed.emplace_back("client.xyz.1", own_pidfd());
+    passed.emplace_back("client.0000000000000001.01", own_pidfd());
+    FdStore store(passed);
+    EXPECT_EQ(passed.size(), 3U);
+}
+
+}  // namespace
+}  // namespace mempoold
