@@ -333,7 +333,7 @@ bool wrong_tokens(Attacker& a) {
                                                  .key = g->attachment.key,
                                                  .token = a.random(),
                                                  .epoch = g->attachment.epoch});
-        connection.ask(resume);
+        connection.ask_in_vain(a, resume);
     }
     shm::Request bye = request_of(RequestKind::kBye, a.scene().open_pool);
     payload::put(bye, payload::Bye{a.random()});
@@ -410,18 +410,23 @@ bool map_it_a_thousand_times(Attacker& a) {
 
 bool ask_for_the_other_pool(Attacker& a) {
     Connection first(a.scene().socket);
-    const bool done = first.ask(request_of(RequestKind::kAttach, a.scene().work_pool)).has_value();
+    const bool done = first.ask_in_vain(a, request_of(RequestKind::kAttach, a.scene().work_pool));
     Connection second(a.scene().socket);
-    second.ask(request_of(RequestKind::kInspect, a.scene().work_pool));
+    second.ask_in_vain(a, request_of(RequestKind::kInspect, a.scene().work_pool));
     if (auto g = grip(a)) {  // and on a connection that has a pool
-        g->connection.ask(request_of(RequestKind::kAttach, a.scene().work_pool));
+        g->connection.ask_in_vain(a, request_of(RequestKind::kAttach, a.scene().work_pool));
     }
     return done;
 }
 
 bool inspect_and_read_much(Attacker& a) {
     Connection connection(a.scene().socket);
-    const auto reply = connection.ask(request_of(RequestKind::kInspect, a.scene().open_pool));
+    UniqueFd passed;
+    const auto reply =
+        connection.ask(request_of(RequestKind::kInspect, a.scene().open_pool), &passed);
+    if (passed) {
+        a.breach("got a descriptor to look at a pool");
+    }
     for (int k = 0; k < 30; ++k) {
         shm::Request read = request_of(RequestKind::kRead, a.scene().open_pool);
         payload::put(read, payload::Read{a.below(1U << 20U), shm::kMaxReadBytes});

@@ -156,6 +156,7 @@ bool squat_with_lock(Attacker& a) {
 std::vector<std::string> what_stands(Attacker& a) {
     std::vector<std::string> found;
     for (const std::string& pool : {a.scene().work_pool, a.scene().open_pool}) {
+        found.push_back("/dev/shm/mempool." + pool);
         for (const std::string& object : objects_of(pool)) {
             found.push_back("/dev/shm/" + object);
         }
@@ -171,9 +172,29 @@ std::vector<std::string> what_stands(Attacker& a) {
     return found;
 }
 
+// Of an object, or of what the daemon keeps to itself; the index of pools is for everybody.
+bool is_private(const std::string& path) {
+    return path.starts_with("/dev/shm/") || path.find("/private") != std::string::npos;
+}
+
+bool is_the_daemons(Attacker& a, const std::string& path) {
+    struct stat status {};
+    struct stat socket {};
+    return ::lstat(path.c_str(), &status) == 0 && ::lstat(a.scene().socket.c_str(), &socket) == 0 &&
+           status.st_uid == socket.st_uid;
+}
+
+UniqueFd open_to_read(Attacker& a, const std::string& path) {
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    if (fd && is_private(path) && is_the_daemons(a, path)) {
+        a.breach("opened " + path);
+    }
+    return fd;
+}
+
 bool lock_what_opens(Attacker& a) {
     for (const std::string& path : what_stands(a)) {
-        UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+        UniqueFd fd = open_to_read(a, path);
         if (fd) {
             struct flock all {};
             all.l_type = F_RDLCK;
@@ -187,7 +208,7 @@ bool lock_what_opens(Attacker& a) {
 
 bool lease_what_opens(Attacker& a) {
     for (const std::string& path : what_stands(a)) {
-        UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+        UniqueFd fd = open_to_read(a, path);
         if (fd && (::fcntl(fd.get(), F_SETLEASE, F_RDLCK) == 0 ||
                    ::fcntl(fd.get(), F_SETLEASE, F_WRLCK) == 0)) {
             ::fcntl(fd.get(), F_SETSIG, SIGURG);
@@ -200,8 +221,8 @@ bool lease_what_opens(Attacker& a) {
 bool truncate_what_opens(Attacker& a) {
     for (const std::string& path : what_stands(a)) {
         const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
-        struct stat status {};
-        if (fd && ::fstat(fd.get(), &status) == 0 && status.st_uid != ::getuid()) {
+        if (fd && is_the_daemons(a, path)) {
+            a.breach("opened for writing " + path);
             (void)!::ftruncate(fd.get(), 0);
         }
     }
@@ -210,10 +231,9 @@ bool truncate_what_opens(Attacker& a) {
 
 bool unlink_and_rename(Attacker& a) {
     for (const std::string& path : what_stands(a)) {
-        struct stat status {};
-        if (::lstat(path.c_str(), &status) == 0 && status.st_uid != ::getuid()) {
-            ::unlink(path.c_str());
-            (void)::rename(path.c_str(), (path + "x").c_str());
+        if (is_the_daemons(a, path) &&
+            (::unlink(path.c_str()) == 0 || ::rename(path.c_str(), (path + "x").c_str()) == 0)) {
+            a.breach("took away " + path);
         }
     }
     return true;
@@ -236,10 +256,13 @@ bool write_to_socket_directory(Attacker& a) {
     for (const char* name : {"/pools", "/pools.new", "/mempoold.lock", "/private", "/x"}) {
         const std::string path = directory + name;
         const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0666));
-        (void)::mkdir(path.c_str(), 0777);
-        (void)::chmod(path.c_str(), 0777);
+        if (fd || ::mkdir(path.c_str(), 0777) == 0 || ::chmod(path.c_str(), 0777) == 0) {
+            a.breach("wrote " + path);
+        }
     }
-    (void)::rename(directory.c_str(), (directory + "-mine").c_str());
+    if (::rename(directory.c_str(), (directory + "-mine").c_str()) == 0) {
+        a.breach("renamed " + directory);
+    }
     return true;
 }
 
@@ -248,8 +271,10 @@ bool take_the_sockets_name(Attacker& a) {
     address.sun_family = AF_UNIX;
     a.scene().socket.copy(address.sun_path, sizeof(address.sun_path) - 1);
     const UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    (void)::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
-    ::unlink(a.scene().socket.c_str());
+    if (::unlink(a.scene().socket.c_str()) == 0 ||
+        ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
+        a.breach("took the socket's place");
+    }
     return true;
 }
 

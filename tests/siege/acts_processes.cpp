@@ -29,7 +29,7 @@ using mempool::shm::send_message;
 // Asks for the pool that it has no right on.
 bool ask_for_work(Attacker& a) {
     Connection connection(a.scene().socket);
-    return connection.ask(request_of(RequestKind::kAttach, a.scene().work_pool)).has_value();
+    return connection.ask_in_vain(a, request_of(RequestKind::kAttach, a.scene().work_pool));
 }
 
 bool die_after_asking(Attacker& a) {
@@ -67,7 +67,7 @@ bool fork_with_connection(Attacker& a) {
         if (::fork() == 0) {
             ::alarm(2);
             for (int k = 0; k < 5; ++k) {
-                connection.ask(request_of(RequestKind::kAttach, a.scene().work_pool));
+                connection.ask_in_vain(a, request_of(RequestKind::kAttach, a.scene().work_pool));
                 std::this_thread::sleep_for(50ms);
             }
             ::_exit(0);
@@ -101,7 +101,7 @@ bool ask_within_limits(Attacker& a) {
         ::setrlimit(RLIMIT_MEMLOCK, &none);
         Connection connection(a.scene().socket);
         return connection.open() &&
-               connection.ask(request_of(RequestKind::kAttach, a.scene().work_pool)).has_value();
+               connection.ask_in_vain(a, request_of(RequestKind::kAttach, a.scene().work_pool));
     });
 }
 
@@ -114,6 +114,9 @@ bool signal_the_daemon(Attacker& a) {
     ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGTERM, nullptr, 0);
     for (int fd = 3; fd < 12; ++fd) {
         const UniqueFd stolen(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), fd, 0)));
+        if (stolen) {
+            a.breach("took a descriptor of the daemon");
+        }
     }
     return true;
 }

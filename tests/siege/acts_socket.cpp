@@ -137,7 +137,7 @@ bool inspect_unread(Attacker& a) {
 bool inspect_and_read(Attacker& a) {
     Connection connection(a.scene().socket);
     const bool done =
-        connection.ask(request_of(RequestKind::kInspect, a.scene().work_pool)).has_value();
+        connection.ask_in_vain(a, request_of(RequestKind::kInspect, a.scene().work_pool));
     for (int k = 0; k < 20; ++k) {
         shm::Request read = request_of(RequestKind::kRead, a.scene().work_pool);
         payload::put(read, payload::Read{a.random(), a.below(2) == 0 ? ~std::uint64_t{0} : 4096});
@@ -170,7 +170,7 @@ bool resume_anothers(Attacker& a) {
                                                  .key = a.random(),
                                                  .token = a.random(),
                                                  .epoch = a.below(4)});
-        done = connection.ask(resume).has_value() || done;
+        done = connection.ask_in_vain(a, resume) || done;
         shm::Request bye = request_of(RequestKind::kBye, a.scene().work_pool);
         payload::put(bye, payload::Bye{a.random()});
         connection.send(bye);
@@ -190,7 +190,7 @@ bool administer(Attacker& a) {
         } else {
             payload::put(request, payload::Grow{a.below(2) == 0 ? 0 : a.random()});
         }
-        done = connection.ask(request).has_value() || done;
+        done = connection.ask_in_vain(a, request) || done;
     }
     return done;
 }

@@ -86,6 +86,11 @@ std::chrono::milliseconds Attacker::about(std::chrono::milliseconds usual) {
            std::chrono::milliseconds{below(static_cast<std::uint64_t>(usual.count()) + 1)};
 }
 
+void Attacker::breach(const std::string& what) {
+    note(ledger_.breaches, ledger_.first_breach,
+         std::string(all_acts().at(act_).name) + ": " + what);
+}
+
 void Attacker::later(std::chrono::milliseconds wait, std::function<void()> undo) {
     undos_.push_back({Clock::now() + wait, std::move(undo)});
 }

@@ -53,6 +53,9 @@ public:
     /// Between half of `usual` and one and a half.
     [[nodiscard]] std::chrono::milliseconds about(std::chrono::milliseconds usual);
 
+    /// The act got what it has no right to: the siege is lost.
+    void breach(const std::string& what);
+
     /// Runs `undo` in a while.
     void later(std::chrono::milliseconds wait, std::function<void()> undo);
     /// Closes `fd` in a while.

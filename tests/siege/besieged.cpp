@@ -4,7 +4,6 @@
 
 #include <array>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <mempool/client.hpp>
 #include <optional>
@@ -39,10 +38,7 @@ std::optional<mempool::Client> attach(const Besieged& b) {
         b.tally.attached.fetch_add(1);
     } catch (const mempool::Error& e) {
         b.tally.refused.fetch_add(1);
-        if (b.ledger.refusals.fetch_add(1) == 0) {
-            std::snprintf(b.ledger.first_refusal.data(), b.ledger.first_refusal.size(), "%s",
-                          e.what());
-        }
+        note(b.ledger.refusals, b.ledger.first_refusal, e.what());
     }
     if (samples != nullptr) {
         const auto took =

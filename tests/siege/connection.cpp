@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "siege/attacker.hpp"
+
 namespace mempool_test {
 
 namespace {
@@ -92,6 +94,15 @@ std::optional<shm::Reply> Connection::ask(const shm::Request& request, UniqueFd*
         return std::nullopt;
     }
     return receive(passed, patience);
+}
+
+bool Connection::ask_in_vain(Attacker& a, const shm::Request& request) {
+    UniqueFd passed;
+    const auto reply = ask(request, &passed);
+    if (reply && (reply->error == 0 || passed)) {
+        a.breach("request " + std::to_string(static_cast<int>(request.kind)) + " was granted");
+    }
+    return reply.has_value();
 }
 
 }  // namespace mempool_test

@@ -14,6 +14,8 @@
 
 namespace mempool_test {
 
+class Attacker;
+
 using mempool::shm::RequestKind;
 using mempool::shm::UniqueFd;
 
@@ -41,6 +43,10 @@ public:
     std::optional<mempool::shm::Reply> ask(
         const mempool::shm::Request& request, UniqueFd* passed = nullptr,
         std::chrono::milliseconds patience = std::chrono::milliseconds{500});
+
+    /// As ask(), for what must be refused: whether there was any answer; a breach of `a` if it was
+    /// granted.
+    bool ask_in_vain(Attacker& a, const mempool::shm::Request& request);
 
 private:
     UniqueFd socket_;

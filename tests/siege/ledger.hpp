@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 namespace mempool_test {
@@ -37,11 +38,21 @@ struct Ledger {
     std::atomic<Phase> phase;
     std::atomic<std::uint32_t> open_lost;  ///< 1: the open pool was given up; make it again
     std::atomic<std::uint64_t> open_attaches;
+    std::atomic<std::uint64_t> breaches;  ///< times that somebody got what he has no right to
+    std::array<char, 240> first_breach;   ///< zero-terminated
     std::atomic<std::uint32_t> refusals;  ///< more than 0: somebody writes, or wrote, the first
     std::array<char, 240> first_refusal;  ///< of an attach of the besieged, zero-terminated
     std::array<Samples, 2> attach_us;     ///< of the besieged, by phase
     std::array<Samples, 2> pair_ps;       ///< of a get and its put, by phase
 };
+
+/// Writes `text` where `count` was 0, and counts.
+template <typename Count, std::size_t N>
+void note(std::atomic<Count>& count, std::array<char, N>& first, std::string_view text) {
+    if (count.fetch_add(1) == 0) {
+        text.copy(first.data(), N - 1);  // the rest is zero
+    }
+}
 
 /// A new one, all zeros; it stays until the process ends. Throws std::system_error.
 Ledger& make_ledger();

@@ -267,6 +267,7 @@ void Siege::run() {
         judge_acts();
     }
     EXPECT_EQ(tally_.violations.load(), 0U) << tally_.first_violation.data();
+    EXPECT_EQ(ledger_.breaches.load(), 0U) << ledger_.first_breach.data();
     EXPECT_EQ(tally_.refused.load(), 0U) << ledger_.first_refusal.data();
     EXPECT_EQ(growths_refused_, 0U) << "the work pool could not be grown";
     if (options_.strict) {

@@ -104,6 +104,7 @@ void Siege::print_account() const {
     report.add("seconds of siege", text_of(siege_seconds_, "%.0f"));
     report.add("attach in peace: p50, p99, max", spread(ledger_.attach_us[0]));
     report.add("attach under siege: p50, p99, max", spread(ledger_.attach_us[1]));
+    report.add("acts that got what they must not", ledger_.breaches.load());
     report.add("attaches refused", tally_.refused.load());
     report.add("pair in peace, under siege, median",
                text_of(median(ledger_.pair_ps[0]) / 1000.0) + " ns, " +
