@@ -29,8 +29,10 @@ install(FILES ${PROJECT_BINARY_DIR}/systemd/mempoold.service systemd/mempoold.so
         DESTINATION ${mempool_systemd_dir})
 install(FILES systemd/mempool.sysusers.conf DESTINATION lib/sysusers.d RENAME mempool.conf)
 install(FILES systemd/mempool.tmpfiles.conf DESTINATION lib/tmpfiles.d RENAME mempool.conf)
-install(FILES systemd/mempoold.conf DESTINATION ${mempool_config_dir})
 install(DIRECTORY DESTINATION ${mempool_config_dir}/pools.d)
+install(CODE "set(mempool_config_source \"${PROJECT_SOURCE_DIR}/systemd/mempoold.conf\")
+set(mempool_config_dir \"${mempool_config_dir}\")")
+install(SCRIPT cmake/InstallConfig.cmake)
 
 # Manual pages, written for scdoc: docs/man/NAME.SECTION.scd.
 file(GLOB man_sources CONFIGURE_DEPENDS docs/man/*.scd)

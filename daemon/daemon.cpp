@@ -66,9 +66,9 @@ void Daemon::run() {
     store_ = FdStore(passed);
     listener_.emplace(config_.socket, std::move(passed));
     start_pools();
-    server_.emplace(io_, service_, listener_->socket());
+    server_.emplace(io_, service_, listener_->socket(), [this] { look_often(); });
     server_->start();
-    repeat(fast_timer_, kGrowthTick, [this] { tick_fast(); });
+    look_often();
     repeat(second_timer_, kSecond, [this] { tick_second(); });
     if (const auto period = watchdog_period(); period.count() > 0) {
         repeat(watchdog_timer_, period / 2, [] { notify_watchdog(); });
@@ -262,16 +262,34 @@ void Daemon::stop() {
     io_.stop();
 }
 
+void Daemon::look_often() {
+    if (std::exchange(looking_often_, true)) {
+        return;
+    }
+    fast_timer_.expires_after(kGrowthTick);
+    fast_timer_.async_wait([this](const boost::system::error_code& error) {
+        looking_often_ = false;
+        if (!error) {
+            tick_fast();
+        }
+    });
+}
+
 void Daemon::tick_fast() {
     const auto now = ServedPool::Clock::now();
     for (const auto& [name, pool] : service_.pools) {
         pool->consider_growth(now);
+        if (!looking_often_ && pool->clients().count() != 0) {
+            look_often();
+        }
     }
     drop_faulted();
 }
 
 void Daemon::tick_second() {
+    const auto now = ServedPool::Clock::now();
     for (const auto& [name, pool] : service_.pools) {
+        pool->consider_growth(now);  // what a reload wants, or a growth that failed
         pool->tick_second();
     }
     service_.supervisor.recheck();

@@ -50,6 +50,9 @@ private:
     void reload_failed(const std::string& why);
     void reload_done();
     void stop();
+    /// Looks ten times a second how full the pools are, until nobody is attached: an idle daemon
+    /// sleeps.
+    void look_often();
     void tick_fast();
     void tick_second();
     void drop_faulted();
@@ -63,6 +66,7 @@ private:
     std::optional<Server> server_;
     boost::asio::signal_set signals_{io_};
     boost::asio::steady_timer fast_timer_{io_};
+    bool looking_often_ = false;
     boost::asio::steady_timer second_timer_{io_};
     boost::asio::steady_timer watchdog_timer_{io_};
 

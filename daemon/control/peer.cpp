@@ -5,6 +5,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <sstream>
 
 #include "daemon/base/fail.hpp"
 #include "daemon/supervision/process.hpp"
@@ -35,7 +40,32 @@ std::vector<gid_t> read_groups(int socket) {
     }
 }
 
+std::string read_text(const char* path) {
+    std::ifstream file(path);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// The number under which those appear who have none here; nothing if everybody has one. Where /proc
+// can't be read, nobody (65534) is believed to be nobody in particular.
+std::optional<std::uint32_t> number_of_strangers(const char* id_map, const char* overflow) {
+    if (maps_everybody(read_text(id_map))) {
+        return std::nullopt;
+    }
+    std::uint32_t number = 0;
+    std::istringstream text(read_text(overflow));
+    return text >> number ? number : 65534;
+}
+
 }  // namespace
+
+bool maps_everybody(const std::string& id_map) {
+    constexpr std::uint32_t kEverybody = std::numeric_limits<std::uint32_t>::max();
+    std::istringstream text(id_map);
+    std::uint32_t first = 0;
+    std::uint32_t outside = 0;
+    std::uint32_t count = 0;
+    return text >> first >> outside >> count && first == 0 && outside == 0 && count == kEverybody;
+}
 
 bool Peer::is_in(gid_t group) const noexcept { return gid == group || contains(groups, group); }
 
@@ -45,7 +75,22 @@ Peer read_peer(int socket) {
     if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0) {
         fail(errno, "SO_PEERCRED");
     }
-    return {credentials.pid, credentials.uid, credentials.gid, read_groups(socket)};
+    // A process stays in its user namespace, whose maps are written once.
+    static const auto strange_uid =
+        number_of_strangers("/proc/self/uid_map", "/proc/sys/kernel/overflowuid");
+    static const auto strange_gid =
+        number_of_strangers("/proc/self/gid_map", "/proc/sys/kernel/overflowgid");
+    Peer peer{credentials.pid, credentials.uid, credentials.gid, read_groups(socket)};
+    if (strange_uid && peer.uid == *strange_uid) {
+        peer.uid = kNoUser;
+    }
+    if (strange_gid) {
+        std::erase(peer.groups, *strange_gid);
+        if (peer.gid == *strange_gid) {
+            peer.gid = kNoGroup;
+        }
+    }
+    return peer;
 }
 
 mempool::shm::UniqueFd peer_pidfd(int socket, const Peer& peer, std::uint64_t accepted_ticks) {

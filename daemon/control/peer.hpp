@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "daemon/config/pool_config.hpp"
@@ -13,17 +14,27 @@
 
 namespace mempoold {
 
+/// In place of a number that stands for nobody in particular: no configuration can name it, and no
+/// process has it.
+constexpr uid_t kNoUser = static_cast<uid_t>(-1);
+constexpr gid_t kNoGroup = static_cast<gid_t>(-1);
+
 struct Peer {
-    pid_t pid = 0;  ///< 0: in a pid namespace that the daemon does not see into
-    uid_t uid = 0;
-    gid_t gid = 0;
-    std::vector<gid_t> groups;  ///< supplementary
+    pid_t pid = 0;              ///< 0: in a pid namespace that the daemon does not see into
+    uid_t uid = 0;              ///< kNoUser: one that the daemon's user namespace has no number for
+    gid_t gid = 0;              ///< or kNoGroup
+    std::vector<gid_t> groups;  ///< supplementary, those that have a number
 
     [[nodiscard]] bool is_in(gid_t group) const noexcept;
 };
 
 /// SO_PEERCRED and SO_PEERGROUPS of a connected socket. Throws std::system_error.
 Peer read_peer(int socket);
+
+/// The text of /proc/PID/uid_map or gid_map: whether the user namespace has a number for everybody.
+/// Where it has not, all others appear under one number (/proc/sys/kernel/overflowuid,
+/// overflowgid), which may be somebody's too.
+bool maps_everybody(const std::string& id_map);
 
 /// A pidfd of the process that connected; empty if it is gone already, or if descriptors ran out
 /// (errno is EMFILE or ENFILE then). Where the kernel has no

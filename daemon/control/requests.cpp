@@ -156,6 +156,12 @@ std::shared_ptr<ServedPool> find_pool(const Service& service, const Request& req
 }
 
 Answer deny_pool(const Conversation& c, const ServedPool& pool) {
+    if (c.peer.uid == kNoUser) {
+        return deny(EACCES, fmt::format("your user has no number in mempoold's user namespace, so "
+                                        "pool '{}' can't name it: map it there, or set "
+                                        "allow_users=*",
+                                        pool.name()));
+    }
     return deny(EACCES, fmt::format("uid {} may not use pool '{}': add it to allow_users or "
                                     "allow_groups of the pool",
                                     c.peer.uid, pool.name()));

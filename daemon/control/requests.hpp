@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,9 +27,10 @@ namespace mempoold {
 /// How many descriptors there may be. The kernel gives out the lowest number that is free, so the
 /// number of a new one tells how many are open.
 struct DescriptorBudget {
-    int most = 0;         ///< RLIMIT_NOFILE
-    int pools = 0;        ///< of these, what the pools have and may come to need
-    int for_clients = 0;  ///< from this number on for the daemon's own work and for operators only
+    int most = 0;   ///< RLIMIT_NOFILE
+    int pools = 0;  ///< of these, what the pools have and may come to need
+    /// Higher numbers are for the daemon's own work and for operators.
+    int for_clients = std::numeric_limits<int>::max();
 
     /// Why there is none for one client more, and what to do.
     [[nodiscard]] std::string explain() const;

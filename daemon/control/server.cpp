@@ -64,8 +64,15 @@ UniqueFd open_spare() noexcept { return UniqueFd{::open("/dev/null", O_RDONLY | 
 
 }  // namespace
 
-Server::Server(boost::asio::io_context& io, Service& service, int socket)
-    : io_(io), service_(service), socket_(io), pause_(io), unread_timer_(io), spare_(open_spare()) {
+Server::Server(boost::asio::io_context& io, Service& service, int socket,
+               std::function<void()> on_connection)
+    : io_(io),
+      service_(service),
+      on_connection_(std::move(on_connection)),
+      socket_(io),
+      pause_(io),
+      unread_timer_(io),
+      spare_(open_spare()) {
     refuse_descriptors(socket);
     // A duplicate: the descriptor closes what it was given.
     UniqueFd own{::fcntl(socket, F_DUPFD_CLOEXEC, 3)};
@@ -216,6 +223,7 @@ void Server::admit(UniqueFd connection) {
         sessions_.insert(session);
         ++sessions_of_[session->peer().uid];
         session->start();
+        on_connection_();
     } catch (const std::exception& e) {
         complain(e.what());
     }

@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -22,8 +23,10 @@ namespace mempoold {
 
 class Server {
 public:
-    /// `socket` is non-blocking and listens; it stays the caller's.
-    Server(boost::asio::io_context& io, Service& service, int socket);
+    /// `socket` is non-blocking and listens; it stays the caller's. `on_connection` is called for
+    /// each connection that is admitted.
+    Server(boost::asio::io_context& io, Service& service, int socket,
+           std::function<void()> on_connection);
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
     ~Server() = default;
@@ -53,6 +56,7 @@ private:
 
     boost::asio::io_context& io_;
     Service& service_;
+    const std::function<void()> on_connection_;
     boost::asio::posix::stream_descriptor socket_;
     boost::asio::steady_timer pause_;
     std::unordered_set<std::shared_ptr<Session>> sessions_;

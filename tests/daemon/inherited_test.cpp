@@ -2,6 +2,8 @@
 // log that nobody reads.
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <grp.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -11,6 +13,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -212,6 +215,85 @@ TEST_F(InheritedTest, ASetUidMempooldRefuses) {
     });
     EXPECT_EQ(wait(), 2);
     EXPECT_THAT(log(), HasSubstr("set-uid or set-gid"));
+}
+
+void write_text(const char* path, const char* text) {
+    const int fd = ::open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || ::write(fd, text, std::strlen(text)) < 0) {
+        ::_exit(3);
+    }
+    ::close(fd);
+}
+
+// Linux shows a user that has no number in the reader's namespace as nobody, who may be allowed.
+TEST_F(InheritedTest, AUserWithoutANumberInItsNamespaceIsNobodyInParticular) {
+    if (::geteuid() != 0) {
+        GTEST_SKIP() << "not root";
+    }
+    const std::string open_pool = mempool_test::unique_pool("inherited");
+    ASSERT_EQ(::chmod(directory().c_str(), 0755), 0);
+    launch({"--socket", socket(), "--pool", open_pool + ":64x64,allow_users=*", "--pool",
+            pool_ + ":64x64,allow_users=65534,allow_groups=65534", "--admin-group", "65534"},
+           [] {
+               if (::unshare(CLONE_NEWUSER) != 0) {
+                   ::_exit(77);
+               }
+               write_text("/proc/self/uid_map", "0 0 1");
+               write_text("/proc/self/setgroups", "deny");
+               write_text("/proc/self/gid_map", "0 0 1");
+           });
+    if (!eventually([&] { return answers() || ::waitpid(pid_, nullptr, WNOHANG) == pid_; }) ||
+        !answers()) {
+        pid_ = -1;
+        GTEST_SKIP() << "no user namespaces";
+    }
+    for (const uid_t uid : {54321U, 65534U}) {
+        const ChildProcess child([&] {
+            if (::setgroups(1, &uid) != 0 || ::setgid(uid) != 0 || ::setuid(uid) != 0) {
+                throw std::runtime_error("setuid");
+            }
+            RawClient client(socket());
+            auto reply = client.ask(make_request(RequestKind::kAttach, pool_));
+            if (!reply || reply->error != EACCES ||
+                std::string(reply->text).find("no number") == std::string::npos) {
+                throw std::runtime_error("it may attach");
+            }
+            reply = client.ask(make_request(RequestKind::kGrow, pool_, 1));
+            if (!reply || reply->error != EPERM) {
+                throw std::runtime_error("it is an admin");
+            }
+            const PoolClient everybodys(socket(), open_pool);
+        });
+    }
+    const PoolClient roots(socket(), pool_);
+}
+
+TEST_F(InheritedTest, WithoutClientsItSleeps) {
+    start(pool_ + ":64x64,max_slots=256", [] {});
+    {
+        PoolClient client(socket(), pool_);
+        client.get(60);  // and it grows, so it was awake
+        ASSERT_TRUE(eventually([&] { return client.view().segment_count() > 1; }));
+        client.connection().send(make_request(RequestKind::kBye));
+        ASSERT_TRUE(client.connection().is_closed());
+    }
+    const auto wake_ups = [&] {
+        std::ifstream status("/proc/" + std::to_string(pid_) + "/status");
+        const std::string name = "voluntary_ctxt_switches:";
+        for (std::string line; std::getline(status, line);) {
+            if (line.rfind(name, 0) == 0) {
+                return std::stoull(line.substr(name.size()));
+            }
+        }
+        throw std::runtime_error("no " + name);
+    };
+    std::this_thread::sleep_for(std::chrono::milliseconds{200});
+    const auto begun = std::chrono::steady_clock::now();
+    const auto before = wake_ups();
+    std::this_thread::sleep_for(std::chrono::seconds{2});
+    const auto woken = wake_ups() - before;
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begun;
+    EXPECT_LE(static_cast<double>(woken), 2 * passed.count());
 }
 
 TEST_F(InheritedTest, ALogThatNobodyReadsHoldsUpNobodyAndNotTheEnd) {

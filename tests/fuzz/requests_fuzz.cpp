@@ -72,9 +72,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     shm::UniqueFd mine(ends[0]);
     shm::UniqueFd theirs(ends[1]);
     const mempoold::Peer peer = mempoold::read_peer(theirs.get());
-    const auto session =
-        std::make_shared<mempoold::Session>(daemon.io, daemon.service, std::move(theirs), peer,
-                                            [](const std::shared_ptr<mempoold::Session>&) {});
+    const auto session = std::make_shared<mempoold::Session>(
+        daemon.io, daemon.service, std::move(theirs), peer,
+        [](const std::shared_ptr<mempoold::Session>& closed) { closed->take_socket(); });
     session->start();
     for (int k = 0; k < 20 && !input.empty(); ++k) {
         send(mine.get(), input, daemon.name);

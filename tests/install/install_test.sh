@@ -1,15 +1,29 @@
 #!/usr/bin/env bash
-# install_test.sh BUILD_DIR PREFIX LIBDIR WORK_DIR: stages an installation of BUILD_DIR below WORK_DIR,
-# builds consumer/ against it with find_package and with pkg-config, and runs the results.
+# install_test.sh BUILD_DIR PREFIX LIBDIR SYSCONFDIR WORK_DIR: stages an installation of BUILD_DIR below
+# WORK_DIR, twice over an edited configuration, builds consumer/ against it with find_package and with
+# pkg-config, and runs the results.
 set -euo pipefail
-build=$1 prefix=$2 libdir=$3 work=$4
-source=$(dirname "$(realpath "${BASH_SOURCE[0]}")")/consumer
+build=$1 prefix=$2 libdir=$3 sysconfdir=$4 work=$5
+here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+source=$here/consumer root=$here/../..
 stage=$work/stage
 
 rm -rf "$stage" "$work/consumer"
 mkdir -p "$work/consumer"
 # DESTDIR, so that an absolute path among the destinations stays inside too.
 DESTDIR=$stage cmake --install "$build" >"$work/install.log"
+
+echo '== an upgrade keeps an edited configuration'
+config=$stage$sysconfdir/mempoold/mempoold.conf
+cmp "$config" "$root/systemd/mempoold.conf"
+DESTDIR=$stage cmake --install "$build" >"$work/again.log"
+[ ! -e "$config.new" ]
+echo 'log_level = debug' >>"$config"
+cp "$config" "$work/edited.conf"
+DESTDIR=$stage cmake --install "$build" >"$work/upgrade.log"
+cmp "$config" "$work/edited.conf"
+cmp "$config.new" "$root/systemd/mempoold.conf"
+grep -q "Kept: $config" "$work/upgrade.log"
 
 # No daemon listens there: attach() has to fail and say so.
 export MEMPOOL_SOCKET=$work/none.sock

@@ -53,10 +53,7 @@ start_holder() {
     until_true grep -qx ready "$output"
 }
 
-step 'install: users, directories, units'
-ldconfig
-systemd-sysusers
-systemd-tmpfiles --create mempool.conf
+step 'install: what the README says serves the pools that are configured'
 config=/etc/mempoold
 cat >"$config/pools.d/frames.conf" <<'CONF'
 slot_size = 4KiB
@@ -70,7 +67,9 @@ max_slots = 256
 allow_users = root,nobody
 backing = memfd
 CONF
-systemctl daemon-reload
+bash -e /opt/mempool-test/after_install.sh
+until_true field uuid
+systemctl --quiet is-enabled mempoold.socket
 # verify only prints what it finds; --man=no: man may not be installed.
 findings=$(systemd-analyze verify --man=no mempoold.service mempoold.socket 2>&1 | grep mempoold || true)
 [ -z "$findings" ] || failed "systemd-analyze verify: $findings"
@@ -78,6 +77,7 @@ findings=$(systemd-analyze verify --man=no mempoold.service mempoold.socket 2>&1
 systemd-analyze security --no-pager --threshold=10 mempoold.service | tail -n 1
 
 step 'the first client starts the daemon'
+systemctl stop mempoold.service
 systemctl start mempoold.socket
 start_holder
 uuid=$(field uuid)
@@ -104,6 +104,25 @@ is uuid "$uuid"
 kill -USR1 "$holder"
 wait "$holder"
 
+step 'reload with an error fails, and the status says why; the daemon goes on'
+before=$(main_pid)
+echo nonsense >"$config/pools.d/bad.conf"
+if systemctl reload mempoold.service 2>"$work/reload"; then failed 'reload took a bad file'; fi
+status_says() { systemctl show --value --property StatusText mempoold.service | grep -q -- "$1"; }
+until_true status_says "reload failed: $config/pools.d/bad.conf:1: 'nonsense' is not key = value"
+[ "$(main_pid)" = "$before" ]
+is uuid "$uuid"
+
+step 'start with a bad file and a pool that cannot be made: the others are served, the status says which are not'
+printf 'slot_size = 1G\nslots = 60000\n' >"$config/pools.d/huge.conf"
+systemctl restart mempoold.service
+is uuid "$uuid"
+status_says "LEFT OUT: $config/pools.d/bad.conf:1:"
+status_says "NOT SERVED: 'huge': pool 'huge' needs"
+rm "$config"/pools.d/{bad,huge}.conf
+systemctl reload mempoold.service
+until_true status_says '^serving '
+
 step 'a client killed is reclaimed'
 start_holder
 is held 10
@@ -112,11 +131,17 @@ kill -KILL "$holder"
 until_true is held 0
 until_true at_least reclaimed "$((reclaimed + 10))"
 
-step 'stop keeps the pool and its client, start takes it over'
+step 'stop keeps the pool and its client, nobody starts it by asking, start takes it over'
 start_holder
-systemctl stop mempoold.socket mempoold.service
+systemctl stop mempoold.service
 [ -e /dev/shm/mempool.frames ]
+until_true [ ! -e /run/mempoold/mempoold.sock ]
+mempoolctl list >"$work/list" 2>&1 || true
+inactive() { ! systemctl --quiet is-active "$1"; }
+until_true inactive mempoold.socket
+until_true inactive mempoold.service
 systemctl start mempoold.service
+systemctl --quiet is-active mempoold.socket
 is uuid "$uuid"
 is held 10
 kill -USR1 "$holder"
@@ -184,11 +209,11 @@ for how in restart stop_start kill restart_at_once; do
     rounds=$(tail -n 1 "$output")
     case $how in
     restart) systemctl restart mempoold.service ;;
-    # With the socket too: else the client, which may want the daemon at any time, starts it at once.
+    # The client may want the daemon at any time, and must not start it.
     stop_start)
-        systemctl stop mempoold.socket mempoold.service
+        systemctl stop mempoold.service
         prove_work
-        systemctl start mempoold.socket mempoold.service
+        systemctl start mempoold.service
         ;;
     kill)
         before=$(main_pid)
@@ -231,5 +256,32 @@ sleep 5
 kill -STOP "$before"
 until_true restarted "$before"
 until_true is uuid "$uuid"
+
+step 'an error in the main file: it ends, nobody starts it by asking, and start serves again once it is mended'
+echo nonsense >>"$config/mempoold.conf"
+if systemctl restart mempoold.service 2>"$work/restart"; then failed 'it started with a bad configuration'; fi
+until_true [ ! -e /run/mempoold/mempoold.sock ]
+mempoolctl list >"$work/list" 2>&1 || true
+systemctl --quiet is-failed mempoold.service
+sed -i '$d' "$config/mempoold.conf"
+systemctl start mempoold.service
+until_true is uuid "$uuid"
+
+step 'a daemon that cannot start stops trying, and takes nothing down for good'
+printf '[Service]\nExecStart=\nExecStart=/bin/sh -c "kill -SEGV $$$$"\n' \
+    >/run/systemd/system/mempoold.service.d/crash.conf
+systemctl daemon-reload
+systemctl --no-block restart mempoold.service
+gave_up() { [ "$(systemctl show --value --property Result mempoold.socket)" = service-start-limit-hit ]; }
+until_true gave_up
+mempoolctl list >"$work/list" 2>&1 || true
+systemctl --quiet is-failed mempoold.service
+[ "$(systemctl show --value --property NRestarts mempoold.service)" -ge 5 ]
+rm /run/systemd/system/mempoold.service.d/crash.conf
+systemctl daemon-reload
+systemctl reset-failed mempoold.service
+systemctl start mempoold.service
+systemctl --quiet is-active mempoold.socket
+is uuid "$uuid"
 
 echo 'all held'

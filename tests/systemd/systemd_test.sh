@@ -13,5 +13,9 @@ trap 'rm -rf "$stage"' EXIT
 DESTDIR=$stage cmake --install "$build" >/dev/null
 mkdir -p "$stage/opt/mempool-test"
 cp "$here/inside.sh" "$holder" "$stage/opt/mempool-test/"
+# What the README says to do after cmake --install, word for word.
+sed -n '/^cmake .*cmake --install/,/^```/p' "$here/../../README.md" | sed '1d;$d' \
+    >"$stage/opt/mempool-test/after_install.sh"
+[ -s "$stage/opt/mempool-test/after_install.sh" ]
 
 "$here/boot-systemd.sh" --layer "$stage" /opt/mempool-test/inside.sh
