@@ -167,14 +167,16 @@ ThreadLane* ClientImpl::claim_lane() noexcept {
 }
 
 ThreadLane* ClientImpl::equip(shm::LaneId id) noexcept {
-    shm::Lane lane(mapping_.pool(), id, id_);
+    shm::Lane lane(mapping_.pool(), id, id_, 0);
     if (lane.open()) {
         if (ThreadLane* kept = keep(lane); kept != nullptr) {
             return kept;
         }
         lane.close();
     }
-    shm::free_lane(mapping_.pool(), id);
+    if (!lane.is_ended()) {
+        shm::free_lane(mapping_.pool(), id);
+    }
     return nullptr;
 }
 
@@ -203,8 +205,9 @@ void ClientImpl::retire(ThreadLane& lane) noexcept {
 }
 
 void ClientImpl::close(ThreadLane& lane) noexcept {
-    lane.lane.close();
-    shm::free_lane(mapping_.pool(), lane.lane.id());
+    if (lane.lane.close()) {
+        shm::free_lane(mapping_.pool(), lane.lane.id());
+    }
     lane.used = false;
 }
 
@@ -219,7 +222,7 @@ bool ClientImpl::open_home() noexcept {
     if (!ours && !shm::try_claim_lane(pool, id, id_)) {
         return false;
     }
-    shm::Lane lane(pool, id, id_);
+    shm::Lane lane(pool, id, id_, 0);
     if (!lane.open()) {
         return false;
     }
