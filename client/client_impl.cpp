@@ -244,14 +244,14 @@ ThreadLane* ClientImpl::claim_lane() noexcept {
 }
 
 ThreadLane* ClientImpl::equip(shm::LaneId id) noexcept {
-    shm::Lane lane(pool_, id, id_);
+    shm::Lane lane(pool_, id, id_, epoch());
     if (lane.open()) {
         if (ThreadLane* kept = keep(lane); kept != nullptr) {
             return kept;
         }
         lane.close();
     }
-    if (!ended()) {
+    if (!lane.is_ended()) {
         shm::free_lane(pool_, id);
     }
     return nullptr;
@@ -286,8 +286,7 @@ void ClientImpl::retire(ThreadLane& lane) noexcept {
 
 // The lanes of a client that was ended are not its own any more: the daemon deals with them.
 void ClientImpl::close(ThreadLane& lane) noexcept {
-    if (!ended()) {
-        lane.lane.close();
+    if (lane.lane.close()) {
         shm::free_lane(pool_, lane.lane.id());
     }
     lane.used = false;
@@ -309,7 +308,7 @@ Errc ClientImpl::open_home() noexcept {
     if (!ours && !shm::try_claim_lane(pool_, id, id_)) {
         return Errc::kPoolDamaged;
     }
-    shm::Lane lane(pool_, id, id_);
+    shm::Lane lane(pool_, id, id_, epoch());
     if (!lane.open()) {
         return Errc::kPoolDamaged;
     }

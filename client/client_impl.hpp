@@ -97,6 +97,10 @@ private:
     [[nodiscard]] bool forked() const noexcept { return serial() == 0; }
     /// Whether the daemon ended this attachment: then nothing in the pool is this client's any
     /// more.
+    /// Of this attachment; see ClientRecord::epoch.
+    [[nodiscard]] std::uint32_t epoch() const noexcept {
+        return static_cast<std::uint32_t>(attachment_.epoch);
+    }
     [[nodiscard]] bool ended() const noexcept {
         return disowned_.load(std::memory_order_acquire) ||
                pool_.client(id_).epoch.load(std::memory_order_acquire) != attachment_.epoch;

@@ -61,6 +61,7 @@ public:
         std::uint64_t slots = 0;      ///< taken back
         std::uint64_t magazines = 0;  ///< taken back
         std::uint64_t left = 0;       ///< slots it still holds
+        std::uint32_t busy = 0;       ///< its lanes in mid-operation: with any, no slot is taken
     };
 
     Attachment(Supervisor& supervisor, boost::asio::io_context& io,

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "daemon/supervision/token.hpp"
+#include "mempool/shm/end_client.hpp"
 
 namespace mempoold {
 
@@ -153,9 +154,8 @@ void ClientTable::set_process(shm::ClientId id, const ProcessId& process) {
     describe(entries_[raw(id)], view_.client(id));
 }
 
-// Pairs: release -> acquire wherever a lane compares the epoch with its own (docs/concurrency.md).
 void ClientTable::raise_epoch(shm::ClientId id) {
-    view_.client(id).epoch.store(++entries_[raw(id)].epoch, std::memory_order_release);
+    shm::raise_epoch(view_, id, ++entries_[raw(id)].epoch);
 }
 
 void ClientTable::mark_ended(shm::ClientId id) {

@@ -107,7 +107,8 @@ ServedPool::EndedClient ServedPool::end_client(shm::ClientId id, bool force) {
     EndedClient done;
     const shm::EndedLanes taken = shm::shut_out(view(), id);
     done.magazines = taken.magazines;
-    if (force) {
+    done.busy = taken.busy;
+    if (force && taken.busy == 0) {
         done.slots =
             with_erase([&](auto erase) { return shm::take_from_ended(view(), id, erase); });
     }

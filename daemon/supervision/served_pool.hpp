@@ -52,6 +52,7 @@ public:
         std::uint64_t slots = 0;
         std::uint32_t magazines = 0;
         std::uint64_t left = 0;  ///< slots it holds still
+        std::uint32_t busy = 0;  ///< lanes in mid-operation, whose caches stay; with any, so do slots
     };
     /// Ends client `id`: it is refused everywhere, and its idle caches go to others; `force`: also
     /// what its program has in hand, while that may write there. The id stays taken until detach().

@@ -36,7 +36,7 @@ std::atomic<std::uint64_t>& mark_of(const shm::Pool& pool, SlotIndex i) {
 // Runs in a child: gets and returns at random, on a lane that it opens and perhaps closes.
 int work(shm::test::TestPool& test, std::uint32_t client, std::uint32_t seed) {
     std::mt19937 random(seed);
-    Lane lane(test.pool(), LaneId{client}, ClientId{client});
+    Lane lane(test.pool(), LaneId{client}, ClientId{client}, 0);
     if (!lane.open()) {
         return kRefused;
     }

@@ -13,6 +13,7 @@
 
 #include "crash/scenario.hpp"
 #include "crash/stepper.hpp"
+#include "mempool/shm/end_client.hpp"
 #include "mempool/shm/repair.hpp"
 
 namespace mempool::test {
@@ -137,6 +138,52 @@ TEST_F(KillDaemon, InReclaimOfDetachedSlotsLosesNothing) {
             reclaim(world.pool(), victim_or_daemon, nullptr);
             reclaim_detached(world.pool(), ~0U, nullptr);
             return fault_after_restart(world, 2);
+        });
+}
+
+// The client that is ended lives, with slots in its hands and in an idle lane. The next daemon goes
+// on with what the former began, and only then the client dies.
+TEST_F(KillDaemon, InShutOutLosesNothing) {
+    World world(kSmall);
+    world.open_both();
+    world.victim_holds = get_all(*world.victim, world.test.limit(), 3);
+    world.other_holds = get_all(*world.other, world.test.limit(), 2);
+    const shm::Pool& pool = world.pool();
+    const auto end = [&pool] {
+        shm::raise_epoch(pool, kVictim, 1);
+        return shm::shut_out(pool, kVictim).busy == 0 ? 0 : 1;
+    };
+    for_each_death(world, end, [&]() -> std::string {
+        reclaim(
+            pool, [](ClientId c) { return c == shm::kDaemonClient; }, nullptr);
+        if (end() != 0 || (world.victim->record().revoked.load() & shm::kShutOut) == 0) {
+            return "the lane is not shut out";
+        }
+        return take_census(pool).cached > 3 ? "the ended client has slots in its lane"
+                                            : fault_after_restart(world, 2);
+    });
+}
+
+TEST_F(KillDaemon, InTakingFromAnEndedClientLosesNothing) {
+    World world(kSmall);
+    world.open_both();
+    world.victim_holds = get_all(*world.victim, world.test.limit(), 3);
+    world.other_holds = get_all(*world.other, world.test.limit(), 2);
+    const shm::Pool& pool = world.pool();
+    shm::raise_epoch(pool, kVictim, 1);
+    ASSERT_EQ(shm::shut_out(pool, kVictim).busy, 0U);
+    for_each_death(
+        world,
+        [&] {
+            shm::take_from_ended(pool, kVictim, [](SlotIndex) {});
+            return 0;
+        },
+        [&]() -> std::string {
+            reclaim(
+                pool, [](ClientId c) { return c == shm::kDaemonClient; }, nullptr);
+            shm::take_from_ended(pool, kVictim, nullptr);
+            return take_census(pool).held_by[raw(kVictim)] != 0 ? "the ended client holds slots"
+                                                                : fault_after_restart(world, 2);
         });
 }
 

@@ -116,7 +116,7 @@ void without_lane(World& w) {
 void lane_claimed(World& w) {
     without_lane(w);
     (void)try_claim_lane(w.pool(), LaneId{2}, kVictim);
-    w.victim.emplace(w.pool(), LaneId{2}, kVictim);
+    w.victim.emplace(w.pool(), LaneId{2}, kVictim, 0);
 }
 
 // Nothing is left but what the other's idle lane has: the victim of the test is the thief.
@@ -179,8 +179,9 @@ int put_for_other(World& w) {
 int claim_lane(World& w) { return try_claim_lane(w.pool(), LaneId{2}, kVictim) ? 0 : 2; }
 int open_lane(World& w) { return w.victim->open() ? 0 : 2; }
 int close_lane(World& w) {
-    w.victim->close();
-    free_lane(w.pool(), LaneId{2});
+    if (w.victim->close()) {
+        free_lane(w.pool(), LaneId{2});
+    }
     return 0;
 }
 int get_five(World& w) {

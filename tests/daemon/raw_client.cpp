@@ -154,7 +154,7 @@ std::uint32_t PoolClient::get(std::uint32_t wanted) {
         if (!shm::try_claim_lane(view_, home, id_)) {
             throw std::runtime_error("the home lane is taken");
         }
-        lane_.emplace(view_, home, id_);
+        lane_.emplace(view_, home, id_, view_.client(id_).epoch.load());
         if (!lane_->open()) {
             throw std::runtime_error("no magazines");
         }

@@ -47,7 +47,7 @@ protected:
     std::vector<shm::Taken> get(shm::ClientId id, std::size_t wanted) {
         const shm::LaneId lane_id{raw(id)};
         EXPECT_TRUE(shm::try_claim_lane(pool_->view(), lane_id, id));
-        shm::Lane lane(pool_->view(), lane_id, id);
+        shm::Lane lane(pool_->view(), lane_id, id, pool_->view().client(id).epoch.load());
         EXPECT_TRUE(lane.open());
         std::vector<shm::Taken> all;
         shm::Taken taken;
@@ -143,7 +143,7 @@ TEST_F(ServedPoolTest, DetachedSlotsAreFreedByAge) {
     make("");
     const shm::ClientId id = attach();
     const auto slots = get(id, 5);
-    shm::Lane lane(pool_->view(), shm::LaneId{raw(id)}, id);
+    shm::Lane lane(pool_->view(), shm::LaneId{raw(id)}, id, pool_->view().client(id).epoch.load());
     for (const shm::Taken& slot : slots) {
         EXPECT_EQ(lane.detach(slot, pool_->view().index_limit()), shm::PutResult::kOk);
     }
@@ -161,7 +161,7 @@ TEST_F(ServedPoolTest, TheDetachedTtlFreesAndErases) {
     const shm::ClientId id = attach();
     const auto slots = get(id, 2);
     ASSERT_EQ(slots.size(), 2U);
-    shm::Lane lane(pool_->view(), shm::LaneId{raw(id)}, id);
+    shm::Lane lane(pool_->view(), shm::LaneId{raw(id)}, id, pool_->view().client(id).epoch.load());
     for (const shm::Taken& slot : slots) {
         EXPECT_EQ(lane.detach(slot, pool_->view().index_limit()), shm::PutResult::kOk);
     }

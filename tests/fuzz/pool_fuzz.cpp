@@ -142,8 +142,8 @@ private:
     }
 
     shm::Pool pool_{guarded_metadata(), kGeometry};
-    std::array<shm::Lane, 2> lanes_ = {shm::Lane(pool_, LaneId{1}, ClientId{1}),
-                                       shm::Lane(pool_, LaneId{2}, ClientId{2})};
+    std::array<shm::Lane, 2> lanes_ = {shm::Lane(pool_, LaneId{1}, ClientId{1}, 0),
+                                       shm::Lane(pool_, LaneId{2}, ClientId{2}, 0)};
     std::array<shm::Taken, 4> known_{};
     std::size_t next_ = 0;
     bool close_for_good_ = false;

@@ -17,9 +17,16 @@
  *   blocked     no client waits: an invalid end state otherwise
  * The ring is not here (depot.pml has it): a claim looks at all magazine words.
  *
+ * END: the daemon ends the client of lane 1 at some moment while it lives (end_client.hpp), shuts its
+ * lane out until it is not busy, and may see it die and take back the rest. With OPEN the client
+ * first claims and opens its lane, meanwhile. Asserted then too:
+ *   goes on     an ended client that has done what it had to do has no magazine
+ *
  * Broken on purpose, to see that it is found: NO_BARRIER (S3 left out), CLEAR_AFTER_BUMP (V1 after
  * V3), NO_BUMP (V3 only looks), READ_AFTER_REVOKE (S1 after S2), GIVE_OUTSIDE_BUSY (G1 after B3),
- * FREE_BEFORE_TAKE (reclaim clears busy before it has the magazines).
+ * FREE_BEFORE_TAKE (reclaim clears busy before it has the magazines). With END: NO_BARRIER, NO_EPOCH
+ * (E1 left out), FREE_LANE (the ended client's lane is freed while it lives), FORGET_NOTHING (V1 clears
+ * kShutOut, and who refuses keeps its magazines), CLEAR_ON_OPEN (open() does not look at the epoch).
  */
 #ifndef CLIENTS
 #define CLIENTS 3
@@ -59,7 +66,13 @@
 #define COUNT(m) (WORD(m) + 1)
 #define ITEM(m, n) (WORD(m) + 2 + (n))
 #define SLOT(s) (WORD(MAGAZINES + 1) + (s) - 1)
+#ifdef END
+#define EPOCH (WORD(MAGAZINES + 1) + SLOTS) /* of client 1's record; 1: it was ended */
+#define LANE (EPOCH + 1)                     /* lane 1's word; 1: claimed */
+#define SIZE (LANE + 1)
+#else
 #define SIZE (WORD(MAGAZINES + 1) + SLOTS)
+#endif
 
 /* Magazine word: version * 8 + OWNED(lane) or FULL or EMPTY. Lane 0 is the daemon's. */
 #define OWNED(l) (l)
@@ -81,6 +94,9 @@ byte loaded[CLIENTS + 1], previous[CLIENTS + 1];
 byte inside[CLIENTS + 1]; /* busy sections entered whose busy=0 is not yet in memory */
 byte holder[SLOTS + 1];
 bool dead[CLIENTS + 1];
+#ifdef END
+bool refused[CLIENTS + 1]; /* who found itself ended: it does nothing any more */
+#endif
 byte ended; /* clients that have done what they had to do */
 
 inline reached(by, spot_, value_) {
@@ -141,6 +157,32 @@ inline bump(mine) {
     }
 }
 
+/* In a step: Lane::leave(). */
+inline leave() { put_store(BUSY(me), 0) } /* B3 */
+
+#ifdef END
+/* In a step: LaneMagazines::refuses(): E1, and forgets its magazines. */
+inline refuse_if_ended() {
+    skip;
+#ifndef NO_EPOCH
+    view(EPOCH, w);
+    if
+    :: me == 1 && w != 0 ->
+       loaded[me] = 0;
+       previous[me] = 0;
+       put_store(LOADED(me), 0);
+       put_store(PREVIOUS(me), 0);
+       inside[me]++;
+       leave();
+       refused[me] = true
+    :: else
+    fi;
+    w = 0;
+#endif
+    skip
+}
+#endif
+
 /* Lane::enter(): B1, B2, and V1 to V3 if somebody revoked. */
 inline enter() {
     store(BUSY(me), 1); /* B1 */
@@ -159,9 +201,30 @@ inline enter() {
        bump(previous[me]);
        store(REVOKED(me), 0);
        fence();
+#elif defined(FORGET_NOTHING)
+       store(REVOKED(me), 0);
+       fence();
+       if
+       :: me == 1 && mem[EPOCH] != 0 -> /* it refuses, and its next operation begins */
+          store(BUSY(me), 1);
+          load(REVOKED(me), x);
+          if
+          :: x != 0 -> d_step { refuse_if_ended() }
+          :: else
+          fi
+       :: else
+       fi;
+#else
+#ifdef END
+       d_step {
+           drain_all(me);
+           mem[REVOKED(me)] = mem[REVOKED(me)] & 2 /* V1, V2 */
+       }
+       d_step { refuse_if_ended() }
 #else
        store(REVOKED(me), 0); /* V1 */
        fence();               /* V2 */
+#endif
        bump(loaded[me]);      /* V3 */
        bump(previous[me]);
 #endif
@@ -169,9 +232,6 @@ inline enter() {
     :: else
     fi
 }
-
-/* In a step: Lane::leave(). */
-inline leave() { put_store(BUSY(me), 0) } /* B3 */
 
 /* Depot::claim() of a magazine with room, or with slots: whichever word says so (T1); got = 0: none. */
 inline claim(room) {
@@ -231,7 +291,11 @@ inline steal() {
           }
           if
           :: ok ->
+#ifdef END
+             d_step { drain_all(me); mem[REVOKED(v)] = mem[REVOKED(v)] | 1 } /* S2 */
+#else
              store(REVOKED(v), 1); /* S2 */
+#endif
 #ifdef READ_AFTER_REVOKE
              d_step { view(WORD(m), w); ok = (STATE(w) == OWNED(v)) }
 #endif
@@ -453,7 +517,31 @@ inline close() {
     }
 }
 
+#ifdef OPEN
+/* try_claim_lane(), Lane::open(). */
+inline open() {
+    d_step { drain_all(me); mem[LANE] = 1 } /* L1 */
+    store(BUSY(me), 1);
+    store(REVOKED(me), 0);
+    fence();
+#ifndef CLEAR_ON_OPEN
+    d_step { refuse_if_ended() }
+#endif
+    d_step { go_inside() }
+    claim(true);
+    d_step { set_magazines(got, 0); got = 0 }
+    claim(true);
+    d_step { set_magazines(loaded[me], got); got = 0; leave() }
+}
+#endif
+
 inline operations() {
+#ifdef OPEN
+    if
+    :: me == 1 -> open()
+    :: else
+    fi;
+#endif
     do
     :: ops > 0 ->
        ops--;
@@ -486,6 +574,15 @@ proctype mortal(byte me; byte id; byte ops) {
     { operations() } unless { dead[me] }
     ended++
 }
+
+#ifdef END
+proctype outcast(byte me; byte id; byte ops) {
+    byte m, v, w, x, c, i, got, old, hold;
+    bool ok;
+    { operations() } unless { dead[me] || refused[me] }
+    ended++
+}
+#endif
 
 /* reclaim() of the dead client in lane `l`. */
 inline reclaim() {
@@ -592,6 +689,84 @@ inline check_slots() {
     }
 }
 
+#ifdef END
+/* In a step: tidy_magazine() and give() of magazine `old`, which the daemon has claimed. */
+inline tidy_and_give() {
+    m = old;
+    put_back();
+    old = m;
+    m = 0
+}
+
+/* One shut_out() of lane 1; busy: it was in an operation. */
+inline shut_out() {
+    busy = false;
+    if
+    :: mem[LANE] != 0 ->
+       d_step { mem[REVOKED(1)] = mem[REVOKED(1)] | 2 } /* E2 */
+#ifndef NO_BARRIER
+       membarrier(x); /* S3 */
+#endif
+       busy = (mem[BUSY(1)] != 0); /* S4 */
+       old = 1;
+       do
+       :: old <= MAGAZINES && !busy ->
+          d_step { w = mem[WORD(old)]; ok = (STATE(w) == OWNED(1)) }
+          if
+          :: ok ->
+             d_step { /* E3 */
+                 swap_if(WORD(old), w, NEXT(w, OWNED(me)), ok);
+                 assert(!ok || inside[1] == 0 || (loaded[1] != old && previous[1] != old)) /* two users */
+             }
+             if
+             :: ok -> d_step { tidy_and_give() }
+             :: else
+             fi
+          :: else
+          fi;
+          d_step { w = 0; ok = 0; old++ }
+       :: else -> break
+       od;
+       old = 0
+    :: else
+    fi
+}
+
+/* Ends the client of lane 1, which may die. Then all is checked, at the latest once it is dead. */
+proctype ender(byte me) {
+    byte m, w, x, i, s, l, old, got;
+    bool ok, busy;
+    d_step { l = 1; mem[EPOCH] = 1 } /* E0 */
+    shut_out();
+    do
+    :: busy -> shut_out()
+    :: !busy -> break
+    od;
+    skip;
+#ifdef FREE_LANE
+    d_step { mem[BUSY(1)] = 0; mem[REVOKED(1)] = 0 }
+#endif
+    if
+    :: ended == CLIENTS && ALL_DRAINED ->
+       shut_out();
+       d_step {
+           assert(!busy);
+           old = 1;
+           do
+           :: old <= MAGAZINES -> assert(STATE(mem[WORD(old)]) != OWNED(1)); old++ /* goes on */
+           :: else -> break
+           od;
+           old = 0
+       }
+       check_slots()
+    :: d_step { true -> dead[1] = true }
+       reclaim();
+       ended == CLIENTS && ALL_DRAINED;
+       check_slots()
+    fi
+}
+#endif
+
 proctype daemon(byte me) {
     byte m, w, x, i, s, l, old, got;
     bool ok;
@@ -634,14 +809,28 @@ init {
         mem[ITEM(1, 0)] = 1;
         mem[ITEM(2, 0)] = 2;
         mem[SLOT(1)] = FREE(1);
-        mem[SLOT(2)] = FREE(2)
+        mem[SLOT(2)] = FREE(2);
+#ifdef OPEN
+        /* Nobody has them yet. */
+        loaded[1] = 0;
+        previous[1] = 0;
+        mem[LOADED(1)] = 0;
+        mem[PREVIOUS(1)] = 0;
+        mem[WORD(1)] = FULL;
+        mem[WORD(2)] = FULL;
+#elif defined(END)
+        mem[LANE] = 1;
+#endif
+        skip
     }
     atomic {
         run drain(1);
 #if BUFFERS > 1
         run drain(2);
 #endif
-#if KILL & 2
+#ifdef END
+        run outcast(1, 1, VICTIM_OPS);
+#elif KILL & 2
         run mortal(1, 1, VICTIM_OPS);
 #else
         run client(1, 1, VICTIM_OPS);
@@ -654,6 +843,10 @@ init {
 #if CLIENTS > 2
         run client(3, 3, THIEF_OPS);
 #endif
+#ifdef END
+        run ender(0)
+#else
         run daemon(0)
+#endif
     }
 }

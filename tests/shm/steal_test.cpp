@@ -180,7 +180,7 @@ void race(const test::PoolOptions& options) {
     std::array<std::atomic<int>, 64> used{};
     std::atomic<std::uint64_t> gets{0};
     const auto work = [&](std::uint32_t id) {
-        Lane lane(test.pool(), LaneId{id}, ClientId{id});
+        Lane lane(test.pool(), LaneId{id}, ClientId{id}, 0);
         ASSERT_TRUE(lane.open());
         for (int k = 0; k < kRounds; ++k) {
             Held held;
@@ -239,8 +239,8 @@ int without_membarrier(TestPool& test) {
     if (!refuse_membarrier()) {
         return 100;
     }
-    Lane victim(test.pool(), LaneId{1}, ClientId{1});
-    Lane thief(test.pool(), LaneId{2}, ClientId{2});
+    Lane victim(test.pool(), LaneId{1}, ClientId{1}, 0);
+    Lane thief(test.pool(), LaneId{2}, ClientId{2}, 0);
     if (!victim.open() || !thief.open()) {
         return 1;
     }

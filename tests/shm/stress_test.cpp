@@ -81,7 +81,7 @@ public:
                 }
             }
         }
-        lane_.emplace(pool, LaneId{id}, client_);
+        lane_.emplace(pool, LaneId{id}, client_, 0);
         EXPECT_TRUE(lane_->open());
         const std::uint_fast32_t steps = random_() % 400;
         for (std::uint_fast32_t k = 0; k < steps; ++k) {

@@ -106,7 +106,7 @@ public:
         if (id != kDaemonLane && !try_claim_lane(pool_, id, client)) {
             throw std::logic_error("the lane is taken");
         }
-        Lane lane(pool_, id, client);
+        Lane lane(pool_, id, client, pool_.client(client).epoch.load());
         if (!lane.open()) {
             throw std::logic_error("no magazines for the lane");
         }

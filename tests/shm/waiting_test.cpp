@@ -27,7 +27,7 @@ void trade(std::uint32_t slots, std::uint32_t capacity, std::uint32_t threads, i
     TestPool test({.slots = slots, .capacity = capacity, .client_count = threads + 2});
     std::atomic<int> holders{0};
     const auto work = [&](std::uint32_t id) {
-        Lane lane(test.pool(), LaneId{id}, ClientId{id});
+        Lane lane(test.pool(), LaneId{id}, ClientId{id}, 0);
         ASSERT_TRUE(lane.open());
         for (int k = 0; k < rounds; ++k) {
             Held held;

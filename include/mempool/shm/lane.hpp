@@ -49,8 +49,9 @@ struct Held {
 /// One thread's way into a pool. Not thread-safe: one caller at a time, and never after a fork.
 class Lane : public LaneMagazines {
 public:
-    Lane(const Pool& pool, LaneId id, ClientId client) noexcept
-        : LaneMagazines(pool, id, client),
+    /// `epoch`: of the client's attachment, as the daemon told it.
+    Lane(const Pool& pool, LaneId id, ClientId client, std::uint32_t epoch) noexcept
+        : LaneMagazines(pool, id, client, epoch),
           client_(client),
           adopt_revokes_((pool.header().incompat & kBoundary) != 0) {}
 
@@ -80,9 +81,11 @@ public:
         GetResult result = GetResult::kExhausted;
         if (enter()) {
             result = get_entered(limit, wanted, sink, got, turn);
+        } else if (ended_) {
+            result = GetResult::kEnded;
         }
         leave();
-        if (result != GetResult::kOk && result != GetResult::kUnmapped) {
+        if (result == GetResult::kExhausted || result == GetResult::kBusy) {
             bump(record_->exhausted);
         }
         bump(record_->gets, got);
@@ -385,6 +388,8 @@ private:
                     result = PutResult::kStale;
                 }
             }
+        } else if (ended_) {
+            result = PutResult::kEnded;
         }
         leave();
         if (result != PutResult::kOk) {
@@ -409,6 +414,9 @@ private:
         if (raw(t.index) >= limit) {
             return refuse(out_of_reach(t.index));
         }
+        if (is_ended()) {  // no busy section stands here, so no bit would stop it
+            return refuse(PutResult::kEnded);
+        }
         SlotRecord& record = records_[raw(t.index)];
         SlotWord seen{record.word.load(std::memory_order_relaxed)};
         do {
@@ -429,7 +437,9 @@ private:
     }
 
     [[gnu::noinline, gnu::cold]] PutResult refuse(PutResult why) noexcept {
-        bump(record_->refused);
+        if (why != PutResult::kEnded) {  // the handle may be right
+            bump(record_->refused);
+        }
         return why;
     }
 

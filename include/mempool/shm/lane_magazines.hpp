@@ -36,23 +36,32 @@ constexpr std::uint64_t kLongestPromiseNs = 20'000'000;
 /// Not thread-safe: one caller at a time, and never after a fork.
 class LaneMagazines {
 public:
-    /// Equips the lane with its two magazines; false if the depot has none to give. The lane's word
-    /// must already say OWNED by this client. Registers the process for barriers.
+    /// Equips the lane with its two magazines; false if the depot has none to give, or the client
+    /// was ended. The lane's word must already say OWNED by this client. Registers the process for
+    /// barriers.
     bool open() noexcept {
         record_->busy.store(1, std::memory_order_relaxed);
-        // A thief's bit for a former owner may be lost: the versions it read are gone too.
+        // A thief's bit for a former owner may be lost: the versions it read are gone too. So may
+        // kShutOut for this client: then E1 finds it ended. The daemon raises the epoch (E0),
+        // fences, looks for lanes of the client, and sets the bit (E2). If E1 misses E0, our fence
+        // came before the daemon's: it sees our claim (L1), and its bit comes after our store.
         fenced_ = !register_for_barriers();
         record_->revoked.store(fenced_ ? kFenced : 0U, std::memory_order_relaxed);
         std::atomic_thread_fence(std::memory_order_seq_cst);
-        const bool equipped = equip(kNoMagazine, kNoMagazine);
+        const bool equipped = !refuses() && equip(kNoMagazine, kNoMagazine);
         leave();
         return equipped;
     }
 
-    /// Gives both magazines to the depot. The lane's word is the caller's to free afterwards.
-    void close() noexcept {
+    /// Gives both magazines to the depot; the lane's word is the caller's to free afterwards.
+    /// False if the client was ended: then the word must stay as it is.
+    bool close() noexcept {
         record_->busy.store(1, std::memory_order_relaxed);
         withstand_thieves();
+        if (refuses()) {
+            leave();
+            return false;
+        }
         std::uint64_t slots = 0;
         for (const MagazineId m : {loaded_id_, previous_id_}) {
             if (keep(m)) {
@@ -63,6 +72,15 @@ public:
         forget();
         leave();
         depot_.wake(slots);
+        return true;
+    }
+
+    /// Whether the attachment that this lane belongs to was ended (end_client.hpp): then the lane
+    /// refuses everything, from its next slow way on.
+    /// Pairs:  E1 acquire <- E0 release in raise_epoch().
+    [[nodiscard]] bool is_ended() const noexcept {
+        const ClientRecord& client = depot_.pool().client(SlotWord{held_}.client());
+        return ended_ || client.epoch.load(std::memory_order_acquire) != epoch_;  // E1
     }
 
     /// Gives what the lane has cached to the depot, for those who wait, and wakes one a slot.
@@ -92,13 +110,14 @@ public:
     [[nodiscard]] MagazineId loaded() const noexcept { return loaded_id_; }
 
 protected:
-    LaneMagazines(const Pool& pool, LaneId id, ClientId client) noexcept
+    LaneMagazines(const Pool& pool, LaneId id, ClientId client, std::uint32_t epoch) noexcept
         : loaded_(&pool.magazine(kNoMagazine)),
           live_(&pool.live()),
           record_(&pool.lane(id)),
           records_(&pool.record(SlotIndex{0})),
           held_(SlotWord::held(Generation{0}, client).bits),
           id_(id),
+          epoch_(epoch),
           depot_(pool) {}
 
     /// Only this lane's thread writes its counters: no locked instruction is needed.
@@ -114,11 +133,11 @@ protected:
 
     // Busy sections.
 
-    /// Begins a busy section, whatever thieves did; false if the lane has no magazines and none are
-    /// to be had. To be ended by leave() in either case.
+    /// Begins a busy section, whatever thieves did; false if the client was ended, or the lane has
+    /// no magazines and none are to be had. To be ended by leave() in either case.
     [[nodiscard]] bool enter() noexcept {
         return (try_enter(*record_) || recover()) &&
-               (loaded_id_ != kNoMagazine || equip(kNoMagazine, kNoMagazine));
+               (loaded_id_ != kNoMagazine || (!ended_ && equip(kNoMagazine, kNoMagazine)));
     }
 
     void leave() noexcept {
@@ -194,26 +213,43 @@ protected:
     std::uint32_t free_ = 0;      // low half of a word FREE in the loaded magazine
     std::uint32_t capacity_ = 0;
     bool fenced_ = false;
+    bool ended_ = false;  // E1 said so once: never mind what the record says later
 
 private:
+    // E1, in a busy section. Whoever finds itself ended forgets its magazines before it says so:
+    // from here on the daemon may take them, whatever becomes of the bits in `revoked`.
+    [[gnu::noinline, gnu::cold]] bool refuses() noexcept {
+        if (!is_ended()) {
+            return false;
+        }
+        ended_ = true;
+        forget();
+        record_->revoked.fetch_or(kShutOut, std::memory_order_relaxed);  // open() may have lost it
+        return true;
+    }
+
     // B2 found `revoked`. True if the lane has two magazines again.
     [[gnu::noinline, gnu::cold]] bool recover() noexcept {
         // Of a lane that fences itself this stands between B1 and its B2.
         std::atomic_thread_fence(std::memory_order_seq_cst);
-        if ((record_->revoked.load(std::memory_order_relaxed) & kRevoked) == 0) {
+        if ((record_->revoked.load(std::memory_order_relaxed) & (kRevoked | kShutOut)) == 0) {
             return true;
         }
         withstand_thieves();
+        if (refuses()) {  // after V2, so that who sees the bit sees the epoch; before V3
+            return false;
+        }
         const bool first = keep(loaded_id_);
         const bool second = keep(previous_id_);
         return (first && second) ||
                equip(first ? loaded_id_ : kNoMagazine, second ? previous_id_ : kNoMagazine);
     }
 
-    // V1, V2: from here on a thief's look at our words comes with a `revoked` that we will see.
+    // V1, V2: from here on a thief's look at our words comes with a `revoked` that we will see. V1
+    // leaves kShutOut as it is: a lane that has it never gets the fast way again.
     void withstand_thieves() noexcept {
-        record_->revoked.store(fenced_ ? kFenced : 0U, std::memory_order_relaxed);  // V1
-        std::atomic_thread_fence(std::memory_order_seq_cst);                        // V2
+        record_->revoked.fetch_and(~kRevoked, std::memory_order_relaxed);  // V1
+        std::atomic_thread_fence(std::memory_order_seq_cst);               // V2
     }
 
     // V3: what thieves read of `m` is out of date; false if one of them was faster.
@@ -312,6 +348,7 @@ private:
     MagazineId loaded_id_ = kNoMagazine;
     MagazineId previous_id_ = kNoMagazine;
     LaneId id_;
+    std::uint32_t epoch_;  // of the client's attachment
 
 protected:
     Depot depot_;

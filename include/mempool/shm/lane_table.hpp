@@ -45,8 +45,10 @@ inline void subtract_waiters(Live& live, std::uint32_t count) noexcept {
     }
 }
 
-/// Frees lane `id`, which the caller owns and whose magazines it has given back.
-/// Linearizes: L2. Pairs, ABA: see try_claim_lane().
+/// Frees lane `id`, which the caller owns and whose magazines it has given back. Never that of a
+/// client that was ended and may live: it would lose kShutOut.
+/// Linearizes: L2.
+/// Pairs, ABA: see try_claim_lane().
 /// Crash:  before L2 the lane is the dead client's, and all this is done again.
 inline void free_lane(const Pool& pool, LaneId id) noexcept {
     LaneRecord& lane = pool.lane(id);
