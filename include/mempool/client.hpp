@@ -22,7 +22,7 @@
 namespace mempool {
 
 /// How to reach the daemon.
-struct AttachOptions {
+struct MEMPOOL_STRING_ABI AttachOptions {
     /// Path of its control socket; empty: $MEMPOOL_SOCKET, else $XDG_RUNTIME_DIR/mempoold/
     /// mempoold.sock if that exists, else /run/mempoold/mempoold.sock. A relative one is resolved
     /// once, at attach. A program that runs with more rights than its caller (set-uid) ignores the

@@ -19,7 +19,7 @@
 namespace mempool {
 
 /// A pool's figures at one moment. free + cached + held + detached == slots.
-struct PoolStatus {
+struct MEMPOOL_STRING_ABI PoolStatus {
     std::string pool;
     std::string uuid;  ///< RFC 4122 text form
     std::uint64_t slot_size = 0;
@@ -54,7 +54,7 @@ struct PoolStatus {
     std::uint32_t daemon_starts = 0;  ///< how many daemons served it so far
 };
 
-struct ClientInfo {
+struct MEMPOOL_STRING_ABI ClientInfo {
     std::uint32_t id = 0;
     std::uint32_t pid = 0;
     std::uint32_t uid = 0;
@@ -70,7 +70,7 @@ struct ClientInfo {
     std::uint32_t lanes = 0;
 };
 
-struct SegmentInfo {
+struct MEMPOOL_STRING_ABI SegmentInfo {
     std::uint32_t number = 0;
     std::string object;  ///< name in /dev/shm
     std::uint32_t first_index = 0;
@@ -79,7 +79,7 @@ struct SegmentInfo {
     std::uint64_t added_at = 0;
 };
 
-struct SlotInfo {
+struct MEMPOOL_STRING_ABI SlotInfo {
     std::uint32_t index = 0;
     std::string state;         ///< "free", "cached", "held", "detached" or "unknown"
     std::uint32_t holder = 0;  ///< client id, where held
@@ -91,13 +91,13 @@ struct SlotInfo {
     std::uint64_t handle = 0;
 };
 
-struct AuditFinding {
+struct MEMPOOL_STRING_ABI AuditFinding {
     std::string fault;        ///< short name, e.g. "slot-unlisted"
     std::string text;         ///< a sentence
     std::uint64_t where = 0;  ///< slot index or magazine id
 };
 
-struct AuditReport {
+struct MEMPOOL_STRING_ABI AuditReport {
     std::uint64_t slots = 0;             ///< compared
     std::uint64_t magazines = 0;         ///< compared
     std::vector<AuditFinding> findings;  ///< empty: the pool is clean
@@ -128,7 +128,7 @@ private:
 };
 
 /// Names of pools found: those the daemon serves, and those that lie in /dev/shm.
-struct FoundPool {
+struct MEMPOOL_STRING_ABI FoundPool {
     std::string name;
     bool served = false;   ///< the daemon at the socket serves it
     bool present = false;  ///< its object stands in /dev/shm (may be unreadable to the caller)
@@ -151,8 +151,8 @@ struct EndReport {
 };
 
 /// What a repair mended.
-struct RepairReport {
-    struct Mended {
+struct MEMPOOL_STRING_ABI RepairReport {
+    struct MEMPOOL_STRING_ABI Mended {
         std::string fault;  ///< short name, as in AuditFinding, or "header", "segment-table", …
         std::uint64_t count = 0;
     };

@@ -6,12 +6,18 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <string>
+#include <string_view>
+#include <typeinfo>
 #include <utility>
 
 #include "client/fixture.hpp"
+#include "mempool/inspect.hpp"
 #include "mempool/shm/wire.hpp"
 
 namespace mempool_test {
@@ -333,6 +339,51 @@ TEST(Attach, LeavesWithoutADaemonToo) {
         served.daemon.stop();
     }
     EXPECT_EQ(served.pool.free_slots(), 64U);
+}
+
+TEST(Attach, KeepsThePoolOutOfCores) {
+    Served served({.slots = 64, .max_slots = 1024});
+    served.pool.grow(64);
+    const Client client = served.attach();
+    const auto first = reinterpret_cast<std::uintptr_t>(client.base());
+    const auto last = first + served.pool.pool().geometry().range_bytes;
+    std::ifstream maps("/proc/self/smaps");
+    bool ours = false;
+    int dumped = 0;
+    int kept_out = 0;
+    for (std::string line; std::getline(maps, line);) {
+        std::uintptr_t from = 0;
+        std::uintptr_t to = 0;
+        if (std::sscanf(line.c_str(), "%lx-%lx ", &from, &to) == 2) {
+            ours = from >= first && to <= last;
+        } else if (ours && line.starts_with("VmFlags:")) {
+            ++(line.find(" dd") == std::string::npos ? dumped : kept_out);
+        }
+    }
+    EXPECT_EQ(dumped, 0);
+    EXPECT_GE(kept_out, 2);  // at least what is mapped, and what is reserved
+}
+
+template <typename T>
+bool is_tagged() {
+    return std::string_view(typeid(T).name()).find("B5cxx11") != std::string_view::npos;
+}
+
+TEST(PublicTypes, ThatHoldStringsHaveTheStringsAbiInTheirNames) {
+    if (!is_tagged<std::string>() &&
+        std::string_view(typeid(std::string).name()).find("__cxx11") == std::string_view::npos) {
+        GTEST_SKIP() << "this standard library has one string only, or this is the old one";
+    }
+    EXPECT_TRUE(is_tagged<mempool::AttachOptions>());
+    EXPECT_TRUE(is_tagged<mempool::PoolStatus>());
+    EXPECT_TRUE(is_tagged<mempool::ClientInfo>());
+    EXPECT_TRUE(is_tagged<mempool::SegmentInfo>());
+    EXPECT_TRUE(is_tagged<mempool::SlotInfo>());
+    EXPECT_TRUE(is_tagged<mempool::AuditFinding>());
+    EXPECT_TRUE(is_tagged<mempool::AuditReport>());
+    EXPECT_TRUE(is_tagged<mempool::FoundPool>());
+    EXPECT_TRUE(is_tagged<mempool::RepairReport>());
+    EXPECT_TRUE(is_tagged<mempool::RepairReport::Mended>());
 }
 
 TEST(Attach, AMovedClientGoesOn) {

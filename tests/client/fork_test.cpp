@@ -1,11 +1,9 @@
 // A forked child: refused by its parent's client, free to attach anew, harmless to the parent.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <optional>
 #include <thread>
 
 #include "client/fixture.hpp"
+#include "client/in_child.hpp"
 
 namespace mempool_test {
 namespace {
@@ -13,24 +11,6 @@ namespace {
 using mempool::Client;
 using mempool::Errc;
 using mempool::Slot;
-
-/// Runs `body` in a forked child; its result is the exit status.
-template <typename Body>
-int in_child(Body body) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-        ::_exit(body());
-    }
-    int status = -1;
-    EXPECT_EQ(::waitpid(child, &status, 0), child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
-/// 0, or the line of the first condition that does not hold.
-#define MEMPOOL_CHECK(condition)   \
-    if (!(condition)) {            \
-        return __LINE__ % 250 + 1; \
-    }
 
 TEST(Fork, TheChildIsRefusedEverything) {
     const Served served;

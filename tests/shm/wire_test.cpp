@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -59,6 +60,27 @@ TEST_F(Wire, DescriptorArrivesWithItsMessageCloseOnExec) {
     ASSERT_TRUE(passed_);
     EXPECT_NE(::fcntl(passed_.get(), F_GETFD) & FD_CLOEXEC, 0);
     EXPECT_EQ(::write(passed_.get(), "x", 1), 1);
+}
+
+TEST_F(Wire, ADescriptorThatFindsNoRoomIsSaidToBeMissing) {
+    ASSERT_EQ(send_message(here_.get(), Reply{}, here_.get()), 0);
+    Reply sent;
+    sent.values[1] = 77;
+    ASSERT_EQ(send_message(here_.get(), sent, here_.get()), 0);
+    ASSERT_EQ(send_message(here_.get(), Reply{}), 0);
+    Reply got;
+    ASSERT_EQ(receive(got), 0);
+    passed_.reset();
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    rlimit none = before;
+    none.rlim_cur = 0;  // what is open stays open
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+    EXPECT_EQ(receive(got), EMFILE);
+    EXPECT_EQ(got.values[1], 77U);  // the message itself is whole
+    EXPECT_FALSE(passed_);
+    EXPECT_EQ(receive(got), 0);  // nothing came with it
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
 TEST_F(Wire, WrongSizesAndMagicAreRefused) {

@@ -1,7 +1,8 @@
 // A pool's address range in this process: reserved whole, filled segment by segment.
 //
 // Used by client, inspector and daemon. The range is PROT_NONE until a segment is mapped over its
-// part, so an offset is valid or faults cleanly, and nothing else can move in between.
+// part, so an offset is valid or faults cleanly, and nothing else can move in between. None of it
+// is written into cores.
 #pragma once
 
 #include <sys/mman.h>
@@ -37,6 +38,7 @@ public:
                                     "cannot reserve address space for the pool (see ulimit -v)");
         }
         base_ = static_cast<std::byte*>(base);
+        keep_out_of_cores(0, range_bytes);
     }
     SegmentMap(SegmentMap&& other) noexcept
         : base_(std::exchange(other.base_, nullptr)),
@@ -83,6 +85,7 @@ public:
             gaps_.emplace_back(mapped_, range_offset);
         }
         mapped_ = range_offset + bytes;
+        keep_out_of_cores(range_offset, bytes);
     }
 
     [[nodiscard]] std::byte* base() const noexcept { return base_; }
@@ -92,6 +95,12 @@ public:
     }
 
 private:
+    // A pool made of memfds counts as anonymous memory: each crash of a client would write all of
+    // it into its core. If that is refused, cores are large, and nothing else.
+    void keep_out_of_cores(std::uint64_t range_offset, std::uint64_t bytes) const noexcept {
+        ::madvise(base_ + range_offset, bytes, MADV_DONTDUMP);
+    }
+
     std::byte* base_ = nullptr;
     std::uint64_t mapped_ = 0;  // end of what has been mapped, from base_
     std::uint64_t end_ = 0;
