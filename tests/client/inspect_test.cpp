@@ -245,7 +245,7 @@ TEST(Inspector, RefusesADaemonThatPassesTooLittle) {
             answer.data.resize(4096);
         }
     });
-    expect_error(EPROTO, "fewer bytes", [&] { static_cast<void>(inspect(served)); });
+    expect_error(EPROTO, "fewer bytes", [&] { static_cast<void>(inspect(served).status()); });
 }
 
 TEST(Inspector, RefusesPoolsThatAreNotReadyOrBroken) {

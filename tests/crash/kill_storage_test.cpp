@@ -196,7 +196,7 @@ protected:
 
     // As a daemon of its own: it takes the lock of the runtime directory, and lets go of it when
     // the storage is gone.
-    [[nodiscard]] std::shared_ptr<Storage> start() const {
+    std::shared_ptr<Storage> start() const {
         auto runtime = std::make_shared<mempoold::RuntimeDirectory>(runtime_);
         std::unique_ptr<Storage> storage = start_storage(config(), kNow, nullptr, runtime.get());
         return {storage.release(), [runtime](Storage* held) { delete held; }};
@@ -228,9 +228,9 @@ private:
         remove_pool(name_);
         std::map<ino_t, std::string> restored;
         for (const auto& [name, copy] : death.objects) {
-            const auto [at, first] = restored.emplace(copy.inode, path(name));
+            const auto [named, first] = restored.emplace(copy.inode, path(name));
             if (!first) {
-                std::filesystem::create_hard_link(at->second, path(name));
+                std::filesystem::create_hard_link(named->second, path(name));
                 continue;
             }
             const UniqueFd fd{

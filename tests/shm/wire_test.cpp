@@ -140,7 +140,7 @@ TEST(Names, OfPoolsAreShortAndPlain) {
     EXPECT_EQ(object_name("p", 0, ~0ULL), "/mempool.p.ffffffffffffffff");
 }
 
-TEST(Wire, DataComesAfterItsReplyInOneMessage) {
+TEST(WireData, ComesAfterItsReplyInOneMessage) {
     int ends[2] = {};
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
     const UniqueFd here{ends[0]};
@@ -186,7 +186,7 @@ TEST(PoolIndex, LeavesOutLinesThatMakeNoSense) {
     std::uint32_t bad_lines = 0;
     EXPECT_EQ(parse_index(title + sound, bad_lines).pools.size(), 1U);
     EXPECT_EQ(bad_lines, 0U);
-    for (const std::string line :
+    for (const std::string& line :
          {std::string("segment"), "segment ../p 0 mempool.p.000000000000000a 1 2 " + uuid,
           "segment p 0 mempool.q.000000000000000a 1 2 " + uuid,
           "segment p 0 mempool.p.0000000000000000 1 2 " + uuid,
