@@ -312,6 +312,31 @@ shm::Reply Connection::call(const shm::Request& request, shm::UniqueFd* passed) 
     }
 }
 
+std::size_t Connection::read(const shm::Request& request, void* data, std::size_t capacity) {
+    connect();
+    const Clock::time_point deadline = Clock::now() + timeout_;
+    send_by(deadline, request);
+    for (;;) {
+        shm::Reply reply;
+        std::size_t bytes = 0;
+        const int error =
+            shm::receive_data(socket_.get(), reply, data, capacity, bytes, MSG_DONTWAIT);
+        if (error == EAGAIN) {
+            wait_for(POLLIN, deadline);
+        } else if (error != 0 || reply.version != shm::kWireVersion || reply.kind != request.kind) {
+            fail(is_gone(error) ? ECONNRESET : EPROTO,
+                 "mempoold at " + path_ +
+                     " has closed the connection or answered another "
+                     "question: see its log");
+        } else if (reply.error != 0) {
+            throw Error(reply.error > 0 && reply.error <= kLastErrno ? reply.error : EPROTO,
+                        std::generic_category(), std::string(shm::text_of(reply.text)));
+        } else {
+            return bytes;
+        }
+    }
+}
+
 void Connection::drain() noexcept {
     for (int fd = socket_.get(); fd >= 0; fd = socket_.get()) {
         shm::Reply reply;

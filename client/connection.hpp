@@ -66,6 +66,9 @@ public:
     /// DescriptorLost, or what is wrong with the connection, which is closed then.
     shm::Reply call(const shm::Request& request, shm::UniqueFd* passed = nullptr);
 
+    /// As call() for a kRead, with what comes after the reply in `data`; how many bytes that are.
+    std::size_t read(const shm::Request& request, void* data, std::size_t capacity);
+
     /// Sends `request`, which has no reply, if that is possible at once; whether it was. A lost
     /// connection is made again, but not tried more than ten times a second.
     bool notify(const shm::Request& request) noexcept;

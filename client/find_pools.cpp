@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -9,12 +8,12 @@
 #include "connection.hpp"
 #include "mempool/inspect.hpp"
 #include "mempool/shm/names.hpp"
+#include "metadata.hpp"
 
 namespace mempool {
 namespace {
 
 constexpr std::uint64_t kMostPools = 65536;
-constexpr std::string_view kObjectPrefix = "mempool.";
 
 using Found = std::map<std::string, FoundPool>;
 
@@ -28,6 +27,7 @@ FoundPool& entry_of(Found& found, std::string_view name) {
 void add_served(Found& found, const AttachOptions& options) {
     try {
         detail::Connection link(options);
+        link.limit_waits(detail::kLookPatience);
         std::uint64_t pools = 1;
         for (std::uint64_t k = 0; k < pools; ++k) {
             const shm::Reply reply =
@@ -39,18 +39,17 @@ void add_served(Found& found, const AttachOptions& options) {
             }
         }
     } catch (const Error&) {
-        // A daemon that is down serves none; what lies in /dev/shm is still of interest.
+        // A daemon that is down serves none; what it left is still of interest.
     }
 }
 
-void add_present(Found& found) {
-    std::error_code error;
-    for (std::filesystem::directory_iterator at("/dev/shm", error), end; !error && at != end;
-         at.increment(error)) {
-        const std::string file = at->path().filename().string();
-        const std::string_view name =
-            std::string_view(file).substr(std::min(kObjectPrefix.size(), file.size()));
-        if (file.starts_with(kObjectPrefix) && shm::check_pool_name(name).empty()) {
+void add_present(Found& found, const AttachOptions& options) {
+    const detail::TrustedIndex trusted =
+        detail::read_index(options.socket.empty() ? shm::default_socket_path() : options.socket);
+    for (const auto& [name, pool] : trusted.index.pools) {
+        const auto first = pool.objects.find(0);
+        if (pool.finished() && first != pool.objects.end() &&
+            detail::stands(name, 0, first->second)) {
             entry_of(found, name).present = true;
         }
     }
@@ -58,10 +57,12 @@ void add_present(Found& found) {
 
 }  // namespace
 
-std::vector<FoundPool> find_pools(const AttachOptions& options) {
+std::vector<FoundPool> find_pools(const AttachOptions& options, LookAt at) {
     Found found;
-    add_served(found, options);
-    add_present(found);
+    if (at == LookAt::kDaemon) {
+        add_served(found, options);
+    }
+    add_present(found, options);
     std::vector<FoundPool> pools;
     pools.reserve(found.size());
     for (const auto& [name, pool] : found) {

@@ -1,22 +1,23 @@
-#include <fcntl.h>
-
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
-#include "connection.hpp"
 #include "fault_names.hpp"
-#include "mapping.hpp"
 #include "mempool/inspect.hpp"
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
 #include "mempool/shm/names.hpp"
 #include "mempool/shm/pool.hpp"
+#include "mempool/shm/wire.hpp"
+#include "metadata.hpp"
 
 namespace mempool {
 namespace {
@@ -34,49 +35,6 @@ using shm::SegmentEntry;
 using shm::SlotIndex;
 using shm::SlotState;
 using shm::SlotWord;
-
-/// The pool's object, opened by name, else passed by the daemon.
-shm::UniqueFd open_object(std::string_view pool, const AttachOptions& options) {
-    shm::UniqueFd fd = detail::open_segment(pool, 0, O_RDONLY);
-    if (fd) {
-        return fd;
-    }
-    const int by_name = errno;
-    const std::string object = "/dev/shm" + shm::object_name(pool, 0);
-    detail::Connection link(options);
-    try {
-        link.call(detail::make_request(shm::RequestKind::kInspect, pool), &fd);
-    } catch (const Error& e) {
-        if (by_name == ENOENT) {
-            throw Error(e.code(), object + " does not exist, and the daemon does not help (" +
-                                      e.reason() + ")");
-        }
-        throw Error(by_name, std::generic_category(),
-                    "cannot open " + object + ", and the daemon does not help (" +
-                        (e.code().value() == by_name ? e.reason() : e.what()) + ")");
-    }
-    if (!fd) {
-        throw Error(EPROTO, std::generic_category(),
-                    "mempoold at " + link.path() + " passed no memory: see its log");
-    }
-    return fd;
-}
-
-/// The segment table, copied and checked. Throws Error if it was overwritten.
-std::vector<SegmentEntry> segments_of(const Pool& pool) {
-    std::vector<SegmentEntry> entries;
-    const std::uint32_t count = pool.segment_count();
-    for (std::uint32_t k = 0; k < count; ++k) {
-        const SegmentEntry entry = pool.read_segment(k);
-        const std::string fault = shm::check_segment_entry(
-            pool.geometry(), k, entry, entries.empty() ? nullptr : &entries.back());
-        if (!fault.empty()) {
-            throw Error(EPROTO, std::generic_category(), fault + ": it was overwritten");
-        }
-        entries.push_back(entry);
-    }
-    return entries;
-}
 
 /// The client that owns lane `l`, if any does.
 std::optional<ClientId> owner_of(const Pool& pool, LaneId l) {
@@ -231,13 +189,17 @@ void add_live(const Pool& pool, PoolStatus& status) {
 }  // namespace
 
 struct Inspector::Impl {
-    Impl(int fd, std::string_view pool) : mapping(fd, detail::read_identity(fd, pool)) {}
+    Impl(std::unique_ptr<detail::MetadataSource> source, std::string_view name)
+        : copy(std::move(source), name) {}
 
-    [[nodiscard]] const Pool& pool() const noexcept { return mapping.pool(); }
-    [[nodiscard]] const detail::PoolIdentity& identity() const noexcept {
-        return mapping.identity();
+    [[nodiscard]] const Pool& pool() const noexcept { return copy.pool(); }
+    [[nodiscard]] const detail::PoolIdentity& identity() const noexcept { return copy.identity(); }
+    /// The pool as it is now.
+    [[nodiscard]] const Pool& look() {
+        copy.refresh();
+        return copy.pool();
     }
-    detail::MetadataMapping mapping;
+    detail::MetadataCopy copy;
 };
 
 Inspector::Inspector(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
@@ -245,16 +207,16 @@ Inspector::Inspector(Inspector&&) noexcept = default;
 Inspector& Inspector::operator=(Inspector&&) noexcept = default;
 Inspector::~Inspector() = default;
 
-Inspector Inspector::open(std::string_view pool, const AttachOptions& options) {
-    if (const std::string fault = shm::check_pool_name(pool); !fault.empty()) {
-        throw Error(EINVAL, std::generic_category(), fault);
-    }
-    const shm::UniqueFd fd = open_object(pool, options);
-    return Inspector(std::make_unique<Impl>(fd.get(), pool));
+Inspector Inspector::open(std::string_view pool, const AttachOptions& options, LookAt at) {
+    return Inspector(std::make_unique<Impl>(detail::find_source(pool, options, at), pool));
 }
 
+bool Inspector::served() const noexcept { return impl_->copy.source().served(); }
+
+std::string Inspector::note() const { return impl_->copy.source().note(); }
+
 PoolStatus Inspector::status() const {
-    const Pool& pool = impl_->pool();
+    const Pool& pool = impl_->look();
     const shm::Geometry& g = pool.geometry();
     PoolStatus status;
     status.pool = impl_->identity().name;
@@ -266,7 +228,8 @@ PoolStatus Inspector::status() const {
     status.metadata_bytes = g.slots_offset;
     status.max_clients = g.shape.client_count - 1;
     status.created_at = impl_->identity().created_at;
-    status.segments = segments_of(pool).size();
+    status.segments = impl_->copy.segments().size();
+    status.missing_names = impl_->copy.source().missing_names();
     const shm::Census census = shm::take_census(pool);
     status.slots = census.slots;
     status.free = census.free;
@@ -284,7 +247,7 @@ PoolStatus Inspector::status() const {
 }
 
 std::vector<ClientInfo> Inspector::clients() const {
-    const Pool& pool = impl_->pool();
+    const Pool& pool = impl_->look();
     const std::uint32_t count = pool.geometry().shape.client_count;
     const shm::Census census = shm::take_census(pool);
     std::vector<std::uint64_t> cached(count);
@@ -326,14 +289,14 @@ std::vector<ClientInfo> Inspector::clients() const {
 }
 
 std::vector<SegmentInfo> Inspector::segments() const {
-    const Pool& pool = impl_->pool();
+    const Pool& pool = impl_->look();
     std::vector<SegmentInfo> segments;
-    for (const SegmentEntry& entry : segments_of(pool)) {
+    for (const SegmentEntry& entry : impl_->copy.segments()) {
         const auto number = static_cast<std::uint32_t>(segments.size());
         segments.push_back(
             {.number = number,
-             .object = (impl_->identity().sealed ? "memfd:" : "") +
-                       shm::object_name(impl_->identity().name, number).substr(1),
+             .object = (entry.object == 0 && !impl_->identity().plain_names ? "memfd:" : "") +
+                       shm::object_name(impl_->identity().name, number, entry.object).substr(1),
              .first_index = entry.first_index,
              .slots = entry.slot_count,
              .file_bytes = shm::segment_file_bytes(pool.geometry(), number, entry.slot_count),
@@ -343,8 +306,8 @@ std::vector<SegmentInfo> Inspector::segments() const {
 }
 
 void Inspector::visit_slots(const std::function<bool(const SlotInfo&)>& visit) const {
-    const Pool& pool = impl_->pool();
-    for (const SegmentEntry& entry : segments_of(pool)) {
+    const Pool& pool = impl_->look();
+    for (const SegmentEntry& entry : impl_->copy.segments()) {
         for (std::uint32_t i = entry.first_index; i < entry.end_index(); ++i) {
             if (!visit(look_at(pool, i))) {
                 return;
@@ -353,9 +316,31 @@ void Inspector::visit_slots(const std::function<bool(const SlotInfo&)>& visit) c
     }
 }
 
+// What is in motion can look wrong in a copy: a finding counts only if later copies show it too,
+// with the same word. A ring that moved while it was copied is not judged.
 AuditReport Inspector::audit() const {
-    segments_of(impl_->pool());
-    const shm::AuditResult result = shm::audit(impl_->pool());
+    constexpr int kRounds = 5;
+    constexpr std::chrono::milliseconds kPause{2};
+    const auto look = [this] {
+        const Pool& pool = impl_->look();
+        static_cast<void>(impl_->copy.segments());  // throws if the table was overwritten
+        shm::AuditResult result = shm::audit(pool, 0);
+        std::erase_if(result.findings, [this](const shm::Finding& finding) {
+            return finding.fault == shm::Fault::kRing &&
+                   !impl_->copy.ring_stood_still(finding.where);
+        });
+        return result;
+    };
+    shm::AuditResult result = look();
+    for (int round = 0; round < kRounds && !result.findings.empty(); ++round) {
+        std::this_thread::sleep_for(kPause);
+        const shm::AuditResult again = look();
+        std::vector<shm::Finding> both;
+        std::set_intersection(result.findings.begin(), result.findings.end(),
+                              again.findings.begin(), again.findings.end(),
+                              std::back_inserter(both));
+        result.findings = std::move(both);
+    }
     AuditReport report{.slots = result.slots, .magazines = result.magazines, .findings = {}};
     for (const shm::Finding& finding : result.findings) {
         report.findings.push_back(explain(finding));

@@ -70,61 +70,78 @@ bool is_segment(int fd, const PoolIdentity& identity, std::uint32_t number,
            same_place(header.entry, entry);
 }
 
-[[noreturn]] void refuse(std::string_view pool, const std::string& why) {
-    throw Error(EPROTO, std::generic_category(),
-                "pool '" + std::string(pool) + "' cannot be used: " + why);
+[[noreturn]] void refuse_unready(std::string_view pool) {
+    throw Error(EAGAIN, std::generic_category(),
+                "pool '" + std::string(pool) +
+                    "' is being created, or its creation was cut off: try again; if it stays so, "
+                    "restart mempoold");
 }
 
 }  // namespace
 
+void refuse_pool(std::string_view pool, const std::string& why) {
+    throw Error(EPROTO, std::generic_category(),
+                "pool '" + std::string(pool) + "' cannot be used: " + why);
+}
+
 PoolIdentity read_identity(int fd, std::string_view pool) {
     const std::optional<std::uint64_t> bytes = size_of(fd);
     if (!bytes) {
-        refuse(pool, "what stands for it is no shared memory object");
+        refuse_pool(pool, "what stands for it is no shared memory object");
     }
     shm::Header header{};
-    const bool whole = read_start(fd, static_cast<void*>(&header), sizeof(header));
+    if (!read_start(fd, static_cast<void*>(&header), sizeof(header))) {
+        refuse_unready(pool);
+    }
+    PoolIdentity identity = identity_of(header, *bytes, pool);
+    identity.sealed = is_sealed(fd);
+    return identity;
+}
+
+PoolIdentity identity_of(const shm::Header& header, std::uint64_t file_bytes,
+                         std::string_view pool) {
     const bool ready = header.state.load(std::memory_order_relaxed) == shm::PoolState::kReady;
     const bool begun = header.magic == 0 || header.magic == shm::kMagic;
-    if (!whole || (!ready && begun)) {
-        throw Error(EAGAIN, std::generic_category(),
-                    "pool '" + std::string(pool) +
-                        "' is being created, or its creation was cut off: try again; if it stays "
-                        "so, restart mempoold");
+    if (!ready && begun) {
+        refuse_unready(pool);
     }
-    const std::string fault = shm::check_header(header, *bytes);
+    const std::string fault = shm::check_header(header, file_bytes);
     if (!fault.empty()) {
-        refuse(pool, fault);
+        refuse_pool(pool, fault);
     }
     if (pool != header.name) {
-        refuse(pool, "its header names it '" + std::string(header.name) +
-                         "': the object was renamed or copied");
+        refuse_pool(pool, "its header names it '" + std::string(header.name) +
+                              "': the object was renamed or copied");
     }
     PoolIdentity identity;
     identity.name = pool;
     identity.geometry = header.geometry;
     std::memcpy(identity.uuid.data(), header.uuid, identity.uuid.size());
     identity.created_at = header.created_at;
-    identity.file_bytes = *bytes;
-    identity.sealed = is_sealed(fd);
+    identity.file_bytes = file_bytes;
+    identity.plain_names = (header.incompat & shm::kBoundary) == 0;
     return identity;
 }
 
-shm::UniqueFd open_segment(std::string_view pool, std::uint32_t number, int flags) noexcept {
+shm::UniqueFd open_object(std::string_view pool, std::uint32_t number, std::uint64_t random,
+                          bool writable) noexcept {
     try {
-        return shm::UniqueFd{::shm_open(shm::object_name(pool, number).c_str(), flags, 0)};
+        const std::string path = "/dev/shm" + shm::object_name(pool, number, random);
+        const shm::UniqueFd file{::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC)};
+        if (!file) {
+            return {};
+        }
+        if (!size_of(file.get())) {
+            errno = EINVAL;
+            return {};
+        }
+        const std::string again = "/proc/self/fd/" + std::to_string(file.get());
+        return shm::UniqueFd{
+            ::open(again.c_str(), (writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_CLOEXEC)};
     } catch (const std::bad_alloc&) {
         errno = ENOMEM;
         return {};
     }
-}
-
-MetadataMapping::MetadataMapping(int fd, PoolIdentity identity)
-    : identity_(std::move(identity)), map_(for_pool(identity_.name, [&] {
-          return shm::SegmentMap(identity_.geometry.slots_offset);
-      })) {
-    for_pool(identity_.name, [&] { map_.map(fd, 0, 0, identity_.geometry.slots_offset, false); });
-    pool_ = shm::Pool(map_.base(), identity_.geometry);
 }
 
 Mapping::Mapping(int fd, PoolIdentity identity) : identity_(std::move(identity)) {
@@ -139,13 +156,13 @@ Mapping::Mapping(int fd, PoolIdentity identity) : identity_(std::move(identity))
                                   ? "it has no segment"
                                   : shm::check_segment_entry(g, 0, entry, nullptr);
     if (!fault.empty()) {
-        refuse(identity_.name, fault);
+        refuse_pool(identity_.name, fault);
     }
     const std::uint64_t needed = shm::segment_file_bytes(g, 0, entry.slot_count);
     if (identity_.file_bytes < needed) {
-        refuse(identity_.name, "its object is " + std::to_string(identity_.file_bytes) +
-                                   " bytes long and should have " + std::to_string(needed) +
-                                   ": it was truncated");
+        refuse_pool(identity_.name, "its object is " + std::to_string(identity_.file_bytes) +
+                                        " bytes long and should have " + std::to_string(needed) +
+                                        ": it was truncated");
     }
     for_pool(identity_.name,
              [&] { map_->map(fd, g.slots_offset, g.slots_offset, needed - g.slots_offset, true); });
@@ -179,9 +196,11 @@ void Mapping::extend(const Fetch& fetch) noexcept {
 
 void Mapping::map_segment(std::uint32_t number, const shm::SegmentEntry& entry,
                           const Fetch& fetch) {
-    // Under the name of a sealed pool there can only be what somebody else put there.
-    shm::UniqueFd fd =
-        identity_.sealed ? shm::UniqueFd{} : open_segment(identity_.name, number, O_RDWR);
+    // Without a random part there is no name that only the daemon could have given: what stands
+    // under the plain one is a segment in pools of the release before alone.
+    shm::UniqueFd fd = entry.object == 0 && !identity_.plain_names
+                           ? shm::UniqueFd{}
+                           : open_object(identity_.name, number, entry.object, true);
     if (!fd || !is_segment(fd.get(), identity_, number, entry)) {
         fd = fetch(number);
         if (!fd || !is_segment(fd.get(), identity_, number, entry) ||

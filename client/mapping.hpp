@@ -1,8 +1,8 @@
 // A pool's memory in this process, checked before it is mapped.
 //
-// Used by ClientImpl and Inspector. Whatever comes from a segment is copied once, checked, and then
-// used from the copy; a file is measured before it is mapped, so that no access runs into its end.
-// Not thread-safe: the owner locks; what is mapped stays where it is.
+// Used by ClientImpl; its checks also by MetadataCopy. Whatever comes from a segment is copied
+// once, checked, and then used from the copy; a file is measured before it is mapped, so that no
+// access runs into its end. Not thread-safe: the owner locks; what is mapped stays where it is.
 #pragma once
 
 #include <array>
@@ -27,29 +27,24 @@ struct PoolIdentity {
     std::uint64_t created_at = 0;  ///< seconds since the epoch
     std::uint64_t file_bytes = 0;  ///< size of segment 0's object
     bool sealed = false;           ///< made of memfds that nobody can truncate, without names
+    bool plain_names = false;      ///< made by a release that gave the segments plain names
 };
 
 /// Reads and checks the header of `pool`, whose segment 0 `fd` is. Throws Error: EPROTO for what is
 /// no pool of that name, EAGAIN for one that is still being created.
 [[nodiscard]] PoolIdentity read_identity(int fd, std::string_view pool);
 
-/// Opens segment `number` of `pool` by name; empty, with errno set, if it can't be opened.
-[[nodiscard]] shm::UniqueFd open_segment(std::string_view pool, std::uint32_t number,
-                                         int flags) noexcept;
+/// The same from a header that was read already, of an object of `file_bytes`.
+[[nodiscard]] PoolIdentity identity_of(const shm::Header& header, std::uint64_t file_bytes,
+                                       std::string_view pool);
 
-/// The metadata of a pool, mapped read-only for those who look on.
-class MetadataMapping {
-public:
-    explicit MetadataMapping(int fd, PoolIdentity identity);
+/// Throws Error, EPROTO: `pool` cannot be used, and `why`.
+[[noreturn]] void refuse_pool(std::string_view pool, const std::string& why);
 
-    [[nodiscard]] const shm::Pool& pool() const noexcept { return pool_; }
-    [[nodiscard]] const PoolIdentity& identity() const noexcept { return identity_; }
-
-private:
-    PoolIdentity identity_;
-    shm::SegmentMap map_;
-    shm::Pool pool_;
-};
+/// Opens segment `number` of `pool` by its name, if a regular file stands there; empty, with errno
+/// set, if it can't be opened. Follows no link, waits for no FIFO or lease, opens no device.
+[[nodiscard]] shm::UniqueFd open_object(std::string_view pool, std::uint32_t number,
+                                        std::uint64_t random, bool writable) noexcept;
 
 /// A pool's whole range, mapped for writing: segment 0 at once, further ones by extend().
 class Mapping {

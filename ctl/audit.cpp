@@ -23,7 +23,7 @@ namespace po = boost::program_options;
 mempool::RepairReport repair(const Invocation& invocation, const std::string& pool) {
     const auto connect = [&] {
         try {
-            return mempool::Admin::connect(invocation.attach);
+            return connect_to_daemon(invocation.attach);
         } catch (const mempool::Error& error) {
             throw mempool::Error(error.code(),
                                  fmt::format("mempoold repairs pools, and it can't be reached; "
@@ -88,8 +88,9 @@ Exit run_audit(const Invocation& invocation, Output& output) {
     if (invocation.options["repair"].as<bool>()) {
         repaired = repair(invocation, pool);
     }
-    const mempool::AuditReport report = mempool::Inspector::open(pool, invocation.attach).audit();
-    const bool served = note_whether_served(invocation, pool);
+    const mempool::Inspector inspector = mempool::Inspector::open(pool, invocation.attach);
+    const mempool::AuditReport report = inspector.audit();
+    const bool served = note_whether_served(invocation, inspector);
     if (invocation.json) {
         Json answer = to_json(report, pool, served);
         if (repaired) {

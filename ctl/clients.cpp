@@ -41,9 +41,9 @@ bool over_quota(const ClientInfo& client) {
 
 Exit run_clients(const Invocation& invocation, Output& output) {
     const std::string& pool = invocation.arguments.front();
-    const std::vector<ClientInfo> clients =
-        mempool::Inspector::open(pool, invocation.attach).clients();
-    const bool served = note_whether_served(invocation, pool);
+    const mempool::Inspector inspector = mempool::Inspector::open(pool, invocation.attach);
+    const std::vector<ClientInfo> clients = inspector.clients();
+    const bool served = note_whether_served(invocation, inspector);
     if (invocation.json) {
         Json list = Json::array();
         for (const ClientInfo& client : clients) {

@@ -21,7 +21,7 @@ struct Growth {
 };
 
 Growth grow(const Invocation& invocation, const std::string& pool, std::uint64_t wanted) {
-    mempool::Admin admin = mempool::Admin::connect(invocation.attach);
+    mempool::Admin admin = connect_to_daemon(invocation.attach);
     try {
         const std::uint64_t added = admin.grow(pool, wanted);
         return {added, added == 0 ? "the daemon added nothing" : ""};

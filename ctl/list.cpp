@@ -13,7 +13,8 @@ namespace {
 
 Exit run_list(const Invocation& invocation, Output& output) {
     const DaemonAnswer daemon = ask_daemon(invocation.attach);
-    const std::vector<mempool::FoundPool> pools = mempool::find_pools(invocation.attach);
+    const std::vector<mempool::FoundPool> pools =
+        mempool::find_pools(invocation.attach, look_at(daemon));
     if (invocation.json) {
         Json list = Json::array();
         for (const mempool::FoundPool& pool : pools) {
@@ -48,8 +49,8 @@ const Command kList{
     .arguments = "",
     .summary = "List the pools",
     .details =
-        "Shows the pools that the daemon serves and those that lie in /dev/shm; the latter\n"
-        "may belong to a daemon at another socket, or be left over.",
+        "Shows the pools that the daemon serves, and those that the index of its runtime\n"
+        "directory knows. IN /dev/shm: whether the pool's object has its name there.",
     .least_arguments = 0,
     .most_arguments = 0,
     .add_options = nullptr,

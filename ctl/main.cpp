@@ -1,6 +1,5 @@
 // mempoolctl: looks at pools and, through the daemon, changes them.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -9,7 +8,6 @@
 #include <exception>
 #include <mempool/error.hpp>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -61,22 +59,12 @@ int run_and_flush(const std::vector<std::string>& arguments) {
     return static_cast<int>(exit);
 }
 
-// Sizes are checked before anything is read, but somebody may truncate an object meanwhile.
-void on_bus_error(int /*signal*/) {
-    constexpr std::string_view kText =
-        "mempoolctl: a pool's shared memory was truncated while it was read, or /dev/shm is full: "
-        "try again, or name another pool\n";
-    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kText.data(), kText.size());
-    ::_exit(static_cast<int>(Exit::kFailure));
-}
-
 }  // namespace
 }  // namespace mempoolctl
 
 int main(int argc, char** argv) {
     // A reader that went away shows as EPIPE instead, and the exit code stays the answer's.
     std::signal(SIGPIPE, SIG_IGN);
-    std::signal(SIGBUS, mempoolctl::on_bus_error);
     try {
         return mempoolctl::run_and_flush(
             std::vector<std::string>(argv + std::min(argc, 1), argv + argc));

@@ -19,9 +19,16 @@ struct DaemonAnswer {
 };
 [[nodiscard]] DaemonAnswer ask_daemon(const mempool::AttachOptions& options);
 
-/// Whether the daemon at the socket serves `pool`. If not, a note on standard error says that the
-/// figures come from shared memory alone; in JSON the answer itself says it.
-bool note_whether_served(const Invocation& invocation, std::string_view pool);
+/// Where to look after that: nobody who does not answer is asked twice.
+[[nodiscard]] mempool::LookAt look_at(const DaemonAnswer& daemon);
+
+/// The daemon, for an action that may take its time. One that hangs is told from one that works: it
+/// does not even say who it is within a second. Throws mempool::Error.
+[[nodiscard]] mempool::Admin connect_to_daemon(const mempool::AttachOptions& options);
+
+/// Whether the daemon at the socket answers for the pool that `inspector` looks at. If not, a note
+/// on standard error says so, and what is trusted instead; in JSON the answer itself says it.
+bool note_whether_served(const Invocation& invocation, const mempool::Inspector& inspector);
 
 /// Prints `text` to standard error as a note of mempoolctl's.
 void print_note(std::string_view text);

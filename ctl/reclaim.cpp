@@ -16,6 +16,7 @@
 
 #include "command.hpp"
 #include "output.hpp"
+#include "pools.hpp"
 #include "text.hpp"
 
 namespace mempoolctl {
@@ -120,8 +121,7 @@ Exit sweep(const Invocation& invocation, Output& output, const std::string& pool
             "--detached-older-than", invocation.options["detached-older-than"].as<std::string>(), 0,
             kMostSeconds));
     }
-    const mempool::ReclaimReport report =
-        mempool::Admin::connect(invocation.attach).reclaim(pool, age);
+    const mempool::ReclaimReport report = connect_to_daemon(invocation.attach).reclaim(pool, age);
     if (invocation.json) {
         output.json({{"pool", pool},
                      {"clients", report.clients},

@@ -14,9 +14,9 @@ using mempool::SegmentInfo;
 
 Exit run_segments(const Invocation& invocation, Output& output) {
     const std::string& pool = invocation.arguments.front();
-    const std::vector<SegmentInfo> segments =
-        mempool::Inspector::open(pool, invocation.attach).segments();
-    const bool served = note_whether_served(invocation, pool);
+    const mempool::Inspector inspector = mempool::Inspector::open(pool, invocation.attach);
+    const std::vector<SegmentInfo> segments = inspector.segments();
+    const bool served = note_whether_served(invocation, inspector);
     if (invocation.json) {
         Json list = Json::array();
         for (const SegmentInfo& segment : segments) {

@@ -145,7 +145,7 @@ Exit run_slots(const Invocation& invocation, Output& output) {
     const std::string& pool = invocation.arguments.front();
     const Filter filter = filter_of(invocation.options);
     const mempool::Inspector inspector = mempool::Inspector::open(pool, invocation.attach);
-    const bool served = note_whether_served(invocation, pool);
+    const bool served = note_whether_served(invocation, inspector);
     if (!invocation.json) {
         const Table table = make_table();
         output.text(table.titles(output.colour()));

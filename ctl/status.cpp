@@ -51,7 +51,8 @@ Json to_json(const PoolStatus& s, bool served) {
             {"quota", s.quota},
             {"created_at", s.created_at},
             {"daemon_pid", s.daemon_pid},
-            {"daemon_starts", s.daemon_starts}};
+            {"daemon_starts", s.daemon_starts},
+            {"names", s.missing_names}};
 }
 
 std::string share(std::uint64_t part, std::uint64_t whole) {
@@ -108,13 +109,17 @@ std::string describe(const PoolStatus& s, bool served, bool colour) {
     if (s.quota != 0) {
         line("quota", fmt::format("{} a client", counted(s.quota, "slot")));
     }
+    if (!s.missing_names.empty()) {
+        line("names", printable(s.missing_names), Colour::kYellow);
+    }
     return text;
 }
 
 Exit show_one(const Invocation& invocation, Output& output) {
     const std::string& name = invocation.arguments.front();
-    const PoolStatus status = mempool::Inspector::open(name, invocation.attach).status();
-    const bool served = note_whether_served(invocation, name);
+    const mempool::Inspector inspector = mempool::Inspector::open(name, invocation.attach);
+    const PoolStatus status = inspector.status();
+    const bool served = note_whether_served(invocation, inspector);
     if (invocation.json) {
         output.json(to_json(status, served));
     } else {
@@ -129,13 +134,17 @@ struct Answer {
 };
 
 // The status of every pool that can be read. What can't is told on standard error; in `exit` too if
-// the daemon serves it, for /dev/shm may hold what has nothing to do with this daemon.
-std::vector<Answer> read_all(const Invocation& invocation, Exit& exit) {
+// the daemon serves it. Of a pool that the index knows and the daemon doesn't serve, the memory is
+// read.
+std::vector<Answer> read_all(const Invocation& invocation, mempool::LookAt at, Exit& exit) {
     std::vector<Answer> answers;
-    for (const mempool::FoundPool& pool : mempool::find_pools(invocation.attach)) {
+    for (const mempool::FoundPool& pool : mempool::find_pools(invocation.attach, at)) {
         try {
-            answers.push_back(
-                {mempool::Inspector::open(pool.name, invocation.attach).status(), pool.served});
+            answers.push_back({mempool::Inspector::open(pool.name, invocation.attach,
+                                                        pool.served ? mempool::LookAt::kDaemon
+                                                                    : mempool::LookAt::kMemory)
+                                   .status(),
+                               pool.served});
         } catch (const mempool::Error& error) {
             if (error.code().value() == ENOENT) {
                 continue;  // removed since it was found
@@ -150,7 +159,7 @@ std::vector<Answer> read_all(const Invocation& invocation, Exit& exit) {
 Exit show_all(const Invocation& invocation, Output& output) {
     const DaemonAnswer daemon = ask_daemon(invocation.attach);
     Exit exit = Exit::kOk;
-    const std::vector<Answer> answers = read_all(invocation, exit);
+    const std::vector<Answer> answers = read_all(invocation, look_at(daemon), exit);
     if (invocation.json) {
         Json list = Json::array();
         for (const Answer& answer : answers) {

@@ -1,7 +1,8 @@
 // Looking at pools without taking part in them, and asking the daemon for an operator's actions.
 //
-// Used by mempoolctl; by any monitoring program. Maps segment 0 read-only, so it can disturb
-// nothing, and works with the daemon down wherever the pool's object may be opened.
+// Used by mempoolctl; by any monitoring program. Works on a copy of a pool's records: the daemon
+// passes it, in a second or not at all; where none answers, root and the daemon's own user read the
+// pool's object themselves, as the index of the runtime directory names it.
 #pragma once
 
 #include <cstdint>
@@ -52,6 +53,7 @@ struct MEMPOOL_STRING_ABI PoolStatus {
     std::uint64_t created_at = 0;     ///< seconds since the epoch
     std::uint32_t daemon_pid = 0;     ///< 0 after a clean stop
     std::uint32_t daemon_starts = 0;  ///< how many daemons served it so far
+    std::string missing_names;        ///< which names its objects have lost; empty: none
 };
 
 struct MEMPOOL_STRING_ABI ClientInfo {
@@ -103,16 +105,29 @@ struct MEMPOOL_STRING_ABI AuditReport {
     std::vector<AuditFinding> findings;  ///< empty: the pool is clean
 };
 
-/// A read-only look at one pool. Not thread-safe; every call looks anew.
+/// Who is asked about pools.
+enum class LookAt : std::uint8_t {
+    kDaemon,  ///< the daemon, for a second at most in which it says nothing; then as kMemory
+    kMemory,  ///< nobody: the index of the runtime directory names the objects
+};
+
+/// A read-only look at one pool. Not thread-safe; every call looks again.
 class MEMPOOL_EXPORT Inspector {
 public:
-    /// Opens the pool's object by name, else asks the daemon for it. Throws Error.
-    [[nodiscard]] static Inspector open(std::string_view pool, const AttachOptions& options = {});
+    /// Finds the pool that the daemon at the socket serves; where no daemon answers, the one that a
+    /// trusted index names. Throws Error.
+    [[nodiscard]] static Inspector open(std::string_view pool, const AttachOptions& options = {},
+                                        LookAt at = LookAt::kDaemon);
     Inspector(Inspector&&) noexcept;
     Inspector& operator=(Inspector&&) noexcept;
     Inspector(const Inspector&) = delete;
     Inspector& operator=(const Inspector&) = delete;
     ~Inspector();
+
+    /// Whether the daemon answers for the pool.
+    [[nodiscard]] bool served() const noexcept;
+    /// If it doesn't: why, and what was trusted instead.
+    [[nodiscard]] std::string note() const;
 
     [[nodiscard]] PoolStatus status() const;
     [[nodiscard]] std::vector<ClientInfo> clients() const;
@@ -127,13 +142,15 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-/// Names of pools found: those the daemon serves, and those that lie in /dev/shm.
+/// Names of pools found: those the daemon serves, and those that the index of its runtime directory
+/// knows.
 struct MEMPOOL_STRING_ABI FoundPool {
     std::string name;
     bool served = false;   ///< the daemon at the socket serves it
     bool present = false;  ///< its object stands in /dev/shm (may be unreadable to the caller)
 };
-[[nodiscard]] MEMPOOL_EXPORT std::vector<FoundPool> find_pools(const AttachOptions& options = {});
+[[nodiscard]] MEMPOOL_EXPORT std::vector<FoundPool> find_pools(const AttachOptions& options = {},
+                                                               LookAt at = LookAt::kDaemon);
 
 /// What a reclaim took back.
 struct ReclaimReport {

@@ -6,8 +6,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -63,6 +66,16 @@ void FakeDaemon::stop() {
         listener_.reset();
         ::unlink(socket_path().c_str());
     }
+}
+
+void FakeDaemon::write_index() const {
+    PoolIndex index;
+    for (const FakePool* pool : pools_) {
+        index.pools[pool->name()] = pool->indexed();
+    }
+    const std::string runtime = socket_path() + ".d";
+    std::filesystem::create_directory(runtime);
+    std::ofstream(runtime + "/pools") << format_index(index);
 }
 
 mempool::AttachOptions FakeDaemon::options() const {
@@ -127,6 +140,8 @@ bool FakeDaemon::handle(Peer& peer) {
     }
     if (reply.bytes != sizeof(Reply)) {
         ::send(peer.socket.get(), &reply.reply, reply.bytes, MSG_NOSIGNAL);
+    } else if (!reply.data.empty()) {
+        send_data(peer.socket.get(), reply.reply, reply.data.data(), reply.data.size());
     } else if (!reply.silent) {
         send_message(peer.socket.get(), reply.reply, reply.fd);
     }
@@ -195,7 +210,11 @@ void FakeDaemon::answer(Peer& peer, const Request& request, Answer& answer) {
             } else if (request.kind == RequestKind::kResume) {
                 resume(peer, request, answer);
             } else if (request.kind == RequestKind::kInspect) {
-                answer.fd = named->segment(0);
+                payload::put(
+                    answer.reply,
+                    payload::Inspected{.key = 1,
+                                       .bytes = std::min(named->file_bytes(),
+                                                         named->pool().geometry().slots_offset)});
             } else if (request.kind == RequestKind::kReclaim) {
                 const auto age = payload::of<payload::Reclaim>(request).detached_age;
                 payload::put(
@@ -227,7 +246,17 @@ void FakeDaemon::answer(Peer& peer, const Request& request, Answer& answer) {
             return;
         case RequestKind::kRepair:  // of nothing
             return;
-        case RequestKind::kRead:
+        case RequestKind::kRead: {
+            const auto wanted = payload::of<payload::Read>(request);
+            answer.data.resize(wanted.bytes);
+            if (peer.pool == nullptr ||
+                ::pread(peer.pool->segment(0), answer.data.data(), wanted.bytes,
+                        static_cast<off_t>(wanted.offset)) != static_cast<ssize_t>(wanted.bytes)) {
+                answer.data.clear();
+                refuse(answer, EINVAL, "no such bytes");
+            }
+            return;
+        }
         case RequestKind::kEnd:
             refuse(answer, EOPNOTSUPP, "the fake daemon can't do that");
             return;

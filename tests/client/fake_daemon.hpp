@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -27,6 +28,7 @@ struct Answer {
     bool silent = false;                              ///< send nothing
     bool close = false;                               ///< close the connection instead
     std::size_t bytes = sizeof(mempool::shm::Reply);  ///< send that many of the reply
+    std::vector<std::byte> data{};                    ///< send it after the reply
 };
 
 /// Listens from construction to destruction; one thread, which alone touches the sockets.
@@ -44,6 +46,8 @@ public:
     void stop();
     /// Listens again at the same place.
     void start();
+    /// Writes the index of its pools into its runtime directory.
+    void write_index() const;
 
     [[nodiscard]] mempool::AttachOptions options() const;
     [[nodiscard]] std::string socket_path() const { return directory_.path() + "/fake.sock"; }

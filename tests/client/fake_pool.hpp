@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "mempool/shm/pool.hpp"
+#include "mempool/shm/pool_index.hpp"
 #include "mempool/shm/segment_map.hpp"
 #include "mempool/shm/unique_fd.hpp"
 
@@ -39,9 +40,15 @@ public:
     void truncate(std::uint64_t bytes) const;
 
     [[nodiscard]] const std::string& name() const { return name_; }
+    /// Name of segment `number`'s object, as shm_open(3) wants it.
+    [[nodiscard]] std::string object(std::uint32_t number) const;
+    /// What an index says of the pool.
+    [[nodiscard]] mempool::shm::IndexedPool indexed() const;
     [[nodiscard]] const mempool::shm::Pool& pool() const { return pool_; }
     /// Descriptor of segment `number`, which stays the pool's; -1 if there is none.
     [[nodiscard]] int segment(std::uint32_t number) const;
+    /// Size of segment 0's file.
+    [[nodiscard]] std::uint64_t file_bytes() const;
     /// Slots that are free, in lanes too.
     [[nodiscard]] std::uint64_t free_slots() const;
     /// Lanes owned by clients.

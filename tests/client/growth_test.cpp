@@ -107,8 +107,8 @@ TEST(Growth, ASegmentOfAnotherPoolUnderTheNameIsNotUsed) {
     // Another pool's second segment takes the name.
     Served other(kGrowing);
     other.pool.grow(100);
-    const std::string theirs = "/dev/shm" + mempool::shm::object_name(other.pool.name(), 1);
-    const std::string ours = "/dev/shm" + mempool::shm::object_name(served.pool.name(), 1);
+    const std::string theirs = "/dev/shm" + other.pool.object(1);
+    const std::string ours = "/dev/shm" + served.pool.object(1);
     other.pool.pool().header().uuid[0] ^= 1U;
     ASSERT_EQ(::rename(theirs.c_str(), ours.c_str()), 0);
     const Slot slot = client.get();

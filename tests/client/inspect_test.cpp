@@ -1,8 +1,15 @@
 // Inspector, find_pools() and Admin against a fake daemon.
 #include "mempool/inspect.hpp"
 
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <fstream>
+#include <map>
 
 #include "client/fixture.hpp"
 #include "mempool/shm/create.hpp"
@@ -15,6 +22,7 @@ using mempool::Client;
 using mempool::Inspector;
 using mempool::PoolStatus;
 using mempool::Slot;
+using mempool::shm::RequestKind;
 
 Inspector inspect(const Served& served) {
     return Inspector::open(served.pool.name(), served.daemon.options());
@@ -82,8 +90,8 @@ TEST(Inspector, ShowsSegments) {
     served.pool.grow(32);
     const auto segments = inspect(served).segments();
     ASSERT_EQ(segments.size(), 2U);
-    EXPECT_EQ(segments[0].object, "mempool." + served.pool.name());
-    EXPECT_EQ(segments[1].object, "mempool." + served.pool.name() + ".1");
+    EXPECT_EQ('/' + segments[0].object, served.pool.object(0));
+    EXPECT_EQ('/' + segments[1].object, served.pool.object(1));
     EXPECT_EQ(segments[1].slots, 32U);
     EXPECT_EQ(segments[1].first_index % served.pool.pool().geometry().index_granule, 0U);
     EXPECT_EQ(segments[1].file_bytes, 8192U);
@@ -149,20 +157,95 @@ TEST(Inspector, RefusesATableThatWasOverwritten) {
     expect_error(EPROTO, "segment table", [&] { static_cast<void>(inspector.audit()); });
 }
 
-TEST(Inspector, NeedsNoDaemonWhereTheNameCanBeOpened) {
-    Served served;
-    served.daemon.stop();
-    EXPECT_EQ(inspect(served).status().slots, 64U);
-    EXPECT_EQ(served.daemon.seen(mempool::shm::RequestKind::kInspect), 0U);
-}
-
-TEST(Inspector, AsksTheDaemonForWhatHasNoName) {
+TEST(Inspector, GetsNoDescriptorAndOpensNoObject) {
     Served served;
     served.pool.hide();
-    EXPECT_EQ(inspect(served).status().slots, 64U);
-    EXPECT_EQ(served.daemon.seen(mempool::shm::RequestKind::kInspect), 1U);
+    const Inspector inspector = inspect(served);
+    EXPECT_TRUE(inspector.served());
+    EXPECT_EQ(inspector.note(), "");
+    EXPECT_EQ(inspector.status().slots, 64U);
+    EXPECT_GT(served.daemon.seen(RequestKind::kRead), 0U);
+    EXPECT_EQ(served.daemon.seen(RequestKind::kSegment), 0U);
+}
+
+TEST(Inspector, LooksAgainAtEveryCall) {
+    const Served served;
+    Client client = served.attach();
+    const Inspector inspector = inspect(served);
+    EXPECT_EQ(inspector.status().held, 0U);
+    const Slot slot = client.get();
+    EXPECT_EQ(inspector.status().held, 1U);
+}
+
+TEST(Inspector, ReadsWhatTheIndexNamesWhereNoDaemonAnswers) {
+    Served served;
+    served.daemon.write_index();
     served.daemon.stop();
-    expect_error(ENOENT, "does not exist", [&] { static_cast<void>(inspect(served)); });
+    const Inspector inspector = inspect(served);
+    EXPECT_EQ(inspector.status().slots, 64U);
+    EXPECT_FALSE(inspector.served());
+    EXPECT_THAT(inspector.note(), testing::HasSubstr("mempoold is not running"));
+    EXPECT_THAT(inspector.note(), testing::HasSubstr(served.daemon.socket_path() + ".d/pools"));
+    EXPECT_TRUE(inspector.audit().findings.empty());
+}
+
+TEST(Inspector, ReadsNothingThatNoIndexNames) {
+    Served served;
+    served.daemon.stop();
+    expect_error(ENOENT, "there is no index", [&] { static_cast<void>(inspect(served)); });
+    served.daemon.write_index();
+    ASSERT_EQ(::shm_unlink(served.pool.object(0).c_str()), 0);
+    expect_error(ENOENT, "cannot be opened", [&] { static_cast<void>(inspect(served)); });
+    const std::string path = "/dev/shm" + served.pool.object(0);
+    ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+    expect_error(EINVAL, "cannot be opened", [&] { static_cast<void>(inspect(served)); });
+    ASSERT_EQ(::unlink(path.c_str()), 0);
+    std::ofstream(path) << "another file";
+    expect_error(ESTALE, "cannot be opened", [&] { static_cast<void>(inspect(served)); });
+}
+
+TEST(Inspector, TrustsNoIndexThatOthersMayWrite) {
+    Served served;
+    served.daemon.write_index();
+    served.daemon.stop();
+    const std::string runtime = served.daemon.socket_path() + ".d";
+    ASSERT_EQ(::chmod(runtime.c_str(), 0777), 0);
+    expect_error(ENOENT, "is not trusted", [&] { static_cast<void>(inspect(served)); });
+    ASSERT_EQ(::chmod(runtime.c_str(), 0755), 0);
+    ASSERT_EQ(::chmod((runtime + "/pools").c_str(), 0666), 0);
+    expect_error(ENOENT, "is not trusted", [&] { static_cast<void>(inspect(served)); });
+}
+
+TEST(Inspector, NeverTakesAnotherPoolForWhatTheDaemonRefuses) {
+    Served served({}, [](const mempool::shm::Request& request, Answer& answer) {
+        if (request.kind == RequestKind::kInspect) {
+            answer.reply.error = EACCES;
+        }
+    });
+    served.daemon.write_index();
+    expect_error(EACCES, "", [&] { static_cast<void>(inspect(served)); });
+}
+
+TEST(Inspector, ADaemonThatHangsIsNotWaitedForLong) {
+    std::atomic<bool> hangs{true};
+    Served served(
+        {}, [&](const mempool::shm::Request&, Answer& answer) { answer.silent = hangs.load(); });
+    served.daemon.write_index();
+    const Inspector inspector = inspect(served);
+    EXPECT_FALSE(inspector.served());
+    EXPECT_THAT(inspector.note(), testing::HasSubstr("does not answer"));
+    EXPECT_EQ(inspector.status().slots, 64U);
+    hangs.store(false);
+    EXPECT_TRUE(inspect(served).served());
+}
+
+TEST(Inspector, RefusesADaemonThatPassesTooLittle) {
+    Served served({}, [](const mempool::shm::Request& request, Answer& answer) {
+        if (request.kind == RequestKind::kRead && answer.data.size() > 4096) {
+            answer.data.resize(4096);
+        }
+    });
+    expect_error(EPROTO, "fewer bytes", [&] { static_cast<void>(inspect(served).status()); });
 }
 
 TEST(Inspector, RefusesPoolsThatAreNotReadyOrBroken) {
@@ -184,8 +267,14 @@ TEST(FindPools, TellsServedFromPresent) {
     FakePool hidden_pool;
     FakePool stray_pool({.slots = 8, .max_slots = 100});
     stray_pool.grow(8);
+    FakeDaemon daemon({&served_pool, &hidden_pool, &stray_pool},
+                      [&](const mempool::shm::Request& request, Answer& answer) {
+                          if (request.kind == RequestKind::kList) {
+                              answer.reply.values[0] = 2;  // it serves the first two alone
+                          }
+                      });
+    daemon.write_index();
     hidden_pool.hide();
-    const FakeDaemon daemon({&served_pool, &hidden_pool});
     std::map<std::string, mempool::FoundPool> found;
     for (const auto& pool : mempool::find_pools(daemon.options())) {
         EXPECT_THAT(pool.name, testing::Not(testing::HasSubstr(".")));
@@ -197,11 +286,14 @@ TEST(FindPools, TellsServedFromPresent) {
 }
 
 TEST(FindPools, DoesWithoutADaemon) {
-    const FakePool pool;
-    const auto found = mempool::find_pools({.socket = "/nowhere/mempoold.sock"});
-    EXPECT_TRUE(std::any_of(found.begin(), found.end(), [&](const auto& p) {
-        return p.name == pool.name() && p.present && !p.served;
-    }));
+    FakePool pool;
+    FakeDaemon daemon({&pool});
+    daemon.write_index();
+    daemon.stop();
+    const auto found = mempool::find_pools(daemon.options());
+    ASSERT_EQ(found.size(), 1U) << "what no index names is none of this daemon's";
+    EXPECT_EQ(found[0].name, pool.name());
+    EXPECT_TRUE(found[0].present && !found[0].served);
 }
 
 TEST(Admin, PassesRequestsAndAnswersOn) {

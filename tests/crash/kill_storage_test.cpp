@@ -14,7 +14,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -27,7 +30,9 @@
 #include "daemon/storage/pool_start.hpp"
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
+#include "mempool/shm/pool_index.hpp"
 #include "mempool/shm/reclaim.hpp"
+#include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"
 
 namespace mempool::test {
@@ -84,6 +89,7 @@ public:
     }
     [[nodiscard]] const std::string& bytes() const { return bytes_; }
     [[nodiscard]] mode_t mode() const { return mode_; }
+    [[nodiscard]] ino_t inode() const { return inode_; }
 
 private:
     UniqueFd fd_;
@@ -95,11 +101,13 @@ private:
 
 struct Copy {
     mode_t mode = 0;
+    ino_t inode = 0;
     std::string bytes;
 };
 struct Death {
     std::uint64_t instructions = 0;
-    std::map<std::string, Copy> objects;
+    std::map<std::string, Copy> objects;  // by name; the plain name shares its inode with another
+    std::string index;
 };
 
 class KillDaemonStorage : public testing::Test {
@@ -125,6 +133,7 @@ protected:
             return 0;
         });
         std::map<std::string, std::unique_ptr<Object>> objects = look();
+        std::string index = read_index();
         for (bool on = true; on;) {
             const bool system_call = child.at_system_call();
             on = child.step();
@@ -136,14 +145,18 @@ protected:
                                            return a.first == b.first && a.second->is_as(*b.second);
                                        });
                 objects = std::move(found);
+                std::string written = read_index();
+                changed |= written != index;
+                index = std::move(written);
             }
             for (const auto& [name, object] : objects) {
                 changed |= object->refresh();
             }
             if (changed) {
-                Death death{.instructions = child.steps(), .objects = {}};
+                Death death{.instructions = child.steps(), .objects = {}, .index = index};
                 for (const auto& [name, object] : objects) {
-                    death.objects[name] = {.mode = object->mode(), .bytes = object->bytes()};
+                    death.objects[name] = {
+                        .mode = object->mode(), .inode = object->inode(), .bytes = object->bytes()};
                 }
                 deaths.push_back(std::move(death));
             }
@@ -161,7 +174,7 @@ protected:
     // A new daemon starts; empty if it serves a whole pool and nothing else is there but `aside`
     // objects that it or a former one set aside.
     std::string fault_after_restart(std::vector<std::uint32_t> slots, std::size_t aside) {
-        const auto storage = start_storage(config(), kNow);
+        const auto storage = start();
         if (std::find(slots.begin(), slots.end(), storage->slots()) == slots.end()) {
             return std::to_string(storage->slots()) + " slots";
         }
@@ -181,14 +194,31 @@ protected:
         return {};
     }
 
+    // As a daemon of its own: it takes the lock of the runtime directory, and lets go of it when
+    // the storage is gone.
+    std::shared_ptr<Storage> start() const {
+        auto runtime = std::make_shared<mempoold::RuntimeDirectory>(runtime_);
+        std::unique_ptr<Storage> storage = start_storage(config(), kNow, nullptr, runtime.get());
+        return {storage.release(), [runtime](Storage* held) { delete held; }};
+    }
+
     [[nodiscard]] static std::string path(const std::string& name) { return "/dev/shm/" + name; }
 
     const std::string name_ = mempool_test::unique_pool("killstorage");
 
 private:
+    [[nodiscard]] std::string read_index() const {
+        std::ifstream file(runtime_ + "/pools");
+        return {std::istreambuf_iterator<char>(file), {}};
+    }
+
     [[nodiscard]] std::map<std::string, std::unique_ptr<Object>> look() const {
         std::map<std::string, std::unique_ptr<Object>> found;
-        for (const std::string& name : objects_of(name_)) {
+        std::vector<std::string> names = objects_of(name_);
+        if (std::filesystem::exists(path("mempool." + name_))) {
+            names.push_back("mempool." + name_);
+        }
+        for (const std::string& name : names) {
             found.emplace(name, std::make_unique<Object>(name));
         }
         return found;
@@ -196,7 +226,13 @@ private:
 
     void restore(const Death& death) const {
         remove_pool(name_);
+        std::map<ino_t, std::string> restored;
         for (const auto& [name, copy] : death.objects) {
+            const auto [named, first] = restored.emplace(copy.inode, path(name));
+            if (!first) {
+                std::filesystem::create_hard_link(named->second, path(name));
+                continue;
+            }
             const UniqueFd fd{
                 ::open(path(name).c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, copy.mode)};
             ASSERT_EQ(::fchmod(fd.get(), copy.mode), 0);
@@ -209,19 +245,39 @@ private:
                 }
             }
         }
+        restore_index(death);
     }
+
+    // The files are others now, under the same names.
+    void restore_index(const Death& death) const {
+        std::uint32_t bad_lines = 0;
+        shm::PoolIndex index = shm::parse_index(death.index, bad_lines);
+        for (auto& [pool, known] : index.pools) {
+            for (auto& [number, object] : known.objects) {
+                struct stat status {};
+                const std::string file = shm::object_name(pool, number, object.random).substr(1);
+                if (object.inode != 0 && ::stat(path(file).c_str(), &status) == 0) {
+                    object.device = status.st_dev;
+                    object.inode = status.st_ino;
+                }
+            }
+        }
+        std::ofstream(runtime_ + "/pools") << shm::format_index(index);
+    }
+
+    const mempool_test::TemporaryDirectory directory_;
+    const std::string runtime_ = directory_.path() + "/s.d";
 };
 
 TEST_F(KillDaemonStorage, InCreationLeavesNothingInTheWay) {
-    for_each_death([&] { start_storage(config(), kNow); },
-                   [&] { return fault_after_restart({6}, 0); });
+    for_each_death([&] { start(); }, [&] { return fault_after_restart({6}, 0); });
 }
 
 TEST_F(KillDaemonStorage, InGrowthLeavesOldOrNewNeverBetween) {
-    const std::uint64_t key = start_storage(config(), kNow)->key();
-    for_each_death([&] { start_storage(config(), kNow)->add_segment(7, kNow); },
+    const std::uint64_t key = start()->key();
+    for_each_death([&] { start()->add_segment(7, kNow); },
                    [&]() -> std::string {
-                       if (start_storage(config(), kNow)->key() != key) {
+                       if (start()->key() != key) {
                            return "another pool took its place";
                        }
                        std::string fault = fault_after_restart({6, 13}, 0);
@@ -229,18 +285,20 @@ TEST_F(KillDaemonStorage, InGrowthLeavesOldOrNewNeverBetween) {
                            return fault;
                        }
                        // The next growth goes on from there, by another number.
-                       start_storage(config(), kNow)->add_segment(5, kNow);
+                       start()->add_segment(5, kNow);
                        return fault_after_restart({11, 18}, 0);
                    });
 }
 
 TEST_F(KillDaemonStorage, InSettingAsideKeepsWhatWasThere) {
+    start();
     const std::string foreign(3 * kPage, '?');
-    const UniqueFd fd{
-        ::open(path("mempool." + name_).c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
-    ASSERT_EQ(::write(fd.get(), foreign.data(), foreign.size()),
-              static_cast<ssize_t>(foreign.size()));
-    for_each_death([&] { start_storage(config(), kNow); },
+    {
+        const UniqueFd fd{::open(path("mempool." + name_).c_str(), O_RDWR | O_TRUNC | O_CLOEXEC)};
+        ASSERT_EQ(::write(fd.get(), foreign.data(), foreign.size()),
+                  static_cast<ssize_t>(foreign.size()));
+    }
+    for_each_death([&] { start(); },
                    [&]() -> std::string {
                        std::string fault = fault_after_restart({6}, 1);
                        if (!fault.empty()) {

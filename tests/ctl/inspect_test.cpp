@@ -1,5 +1,6 @@
 // The commands that only look: what they say with the daemon up, and with it down.
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -224,6 +225,37 @@ TEST_F(CtlInspect, TablesSayThatTheDaemonIsNotRunning) {
     }
     EXPECT_THAT(ctl({"status", pool_}).out,
                 HasSubstr("daemon        none answers for this pool now"));
+}
+
+TEST_F(CtlInspect, WithoutTheDaemonItIsSaidWhatIsTrusted) {
+    daemon_.kill9();
+    EXPECT_THAT(ctl({"status", pool_}).err,
+                AllOf(HasSubstr(daemon_.socket_path() + ".d/pools"),
+                      HasSubstr("belongs to uid " + std::to_string(::getuid()))));
+}
+
+TEST_F(CtlInspect, WhatAHangingDaemonServesIsShownWithoutIt) {
+    daemon_.stop();
+    EXPECT_EQ(status()["slots"], 64);
+    const Json all = ctl_json({"status"});
+    EXPECT_TRUE(all["daemon"].is_null());
+    EXPECT_EQ(entry_of(all["pools"], "pool")["served"], false);
+    const Finished list = ctl({"list"});
+    EXPECT_THAT(list.err, HasSubstr("does not answer"));
+    EXPECT_THAT(list.out, HasSubstr(pool_));
+    EXPECT_EQ(ctl({"grow", pool_, "64"}).status, 3);
+    daemon_.cont();
+    EXPECT_EQ(status()["served"], true);
+}
+
+TEST_F(CtlInspect, StatusNamesAPlainNameThatSomebodyElseHas) {
+    EXPECT_EQ(status()["names"], "");
+    const std::string plain = "/dev/shm/mempool." + pool_;
+    ASSERT_EQ(::unlink(plain.c_str()), 0);
+    ASSERT_EQ(::mkfifo(plain.c_str(), 0600), 0);
+    eventually([&] { return status()["names"] != "" || ::access(plain.c_str(), F_OK) != 0; });
+    EXPECT_THAT(status()["names"].get<std::string>(), HasSubstr(plain + " belongs to uid"));
+    EXPECT_THAT(ctl({"status", pool_}).out, HasSubstr("names         " + plain));
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "mempool/shm/names.hpp"
+#include "mempool/shm/pool_index.hpp"
 
 namespace mempool::shm {
 namespace {
@@ -157,6 +158,69 @@ TEST(Names, OfPoolsAreShortAndPlain) {
     EXPECT_NE(check_pool_name(std::string_view("a\0b", 3)), "");
     EXPECT_EQ(object_name("p", 0), "/mempool.p");
     EXPECT_EQ(object_name("p", 12), "/mempool.p.12");
+    EXPECT_EQ(object_name("p", 12, 0xabc), "/mempool.p.0000000000000abc");
+    EXPECT_EQ(object_name("p", 0, ~0ULL), "/mempool.p.ffffffffffffffff");
+}
+
+TEST(WireData, ComesAfterItsReplyInOneMessage) {
+    int ends[2] = {};
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    const UniqueFd here{ends[0]};
+    const UniqueFd there{ends[1]};
+    Reply reply;
+    reply.kind = RequestKind::kRead;
+    const std::string sent(kMaxReadBytes, 'd');
+    ASSERT_EQ(send_data(here.get(), reply, sent.data(), sent.size()), 0);
+    std::string got(kMaxReadBytes, '\0');
+    std::size_t bytes = 0;
+    ASSERT_EQ(receive_data(there.get(), reply, got.data(), got.size(), bytes), 0);
+    EXPECT_EQ(bytes, sent.size());
+    EXPECT_EQ(got, sent);
+    ASSERT_EQ(send_data(here.get(), reply, sent.data(), sent.size()), 0);
+    EXPECT_EQ(receive_data(there.get(), reply, got.data(), 100, bytes), EPROTO) << "cut off";
+    ASSERT_EQ(::send(here.get(), sent.data(), 100, 0), 100);
+    EXPECT_EQ(receive_data(there.get(), reply, got.data(), got.size(), bytes), EPROTO);
+}
+
+TEST(PoolIndex, SaysAgainWhatWasWritten) {
+    PoolIndex index;
+    index.pools["a"].uuid = {1, 2, 0xff};
+    index.pools["a"].objects[0] = {.random = 5, .device = 6, .inode = 7};
+    index.pools["a"].objects[3] = {.random = 0, .device = 0, .inode = 0};
+    index.pools["b"].objects[0] = {.random = ~0ULL, .device = 0, .inode = 0};
+    index.aside.push_back({.object = "mempool.a.aside-1", .reason = "two\nlines"});
+    std::uint32_t bad_lines = 7;
+    const PoolIndex again = parse_index(format_index(index), bad_lines);
+    EXPECT_EQ(bad_lines, 0U);
+    ASSERT_EQ(again.pools.size(), 2U);
+    EXPECT_EQ(again.pools.at("a").objects, index.pools.at("a").objects);
+    EXPECT_EQ(again.pools.at("a").uuid, index.pools.at("a").uuid);
+    EXPECT_TRUE(again.pools.at("a").finished());
+    EXPECT_FALSE(again.pools.at("b").finished());
+    ASSERT_EQ(again.aside.size(), 1U);
+    EXPECT_EQ(again.aside[0].reason, "two lines");
+}
+
+TEST(PoolIndex, LeavesOutLinesThatMakeNoSense) {
+    const std::string uuid(32, '1');
+    const std::string title = std::string(kIndexTitle) + '\n';
+    const std::string sound = "segment p 0 mempool.p.000000000000000a 1 2 " + uuid;
+    std::uint32_t bad_lines = 0;
+    EXPECT_EQ(parse_index(title + sound, bad_lines).pools.size(), 1U);
+    EXPECT_EQ(bad_lines, 0U);
+    for (const std::string& line :
+         {std::string("segment"), "segment ../p 0 mempool.p.000000000000000a 1 2 " + uuid,
+          "segment p 0 mempool.q.000000000000000a 1 2 " + uuid,
+          "segment p 0 mempool.p.0000000000000000 1 2 " + uuid,
+          "segment p 256 mempool.p.000000000000000a 1 2 " + uuid,
+          "segment p -1 mempool.p.000000000000000a 1 2 " + uuid,
+          "segment p 0 mempool.p.a 1 2 " + uuid, "segment p 0 /etc/passwd 1 2 " + uuid,
+          "segment p 0 mempool.p.000000000000000a x 2 " + uuid, sound + "1", "other " + sound}) {
+        EXPECT_TRUE(parse_index(title + line, bad_lines).pools.empty()) << line;
+        EXPECT_EQ(bad_lines, 1U) << line;
+    }
+    EXPECT_TRUE(parse_index("mempool-index 2\n" + sound, bad_lines).pools.empty());
+    EXPECT_TRUE(parse_index("", bad_lines).pools.empty());
 }
 
 }  // namespace
