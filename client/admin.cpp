@@ -42,7 +42,8 @@ Admin Admin::connect(const AttachOptions& options) {
 }
 
 std::uint64_t Admin::grow(std::string_view pool, std::uint64_t slots) {
-    return impl_->link.call(request_about(shm::RequestKind::kGrow, pool, slots)).values[0];
+    return impl_->link.call_patiently(request_about(shm::RequestKind::kGrow, pool, slots))
+        .values[0];
 }
 
 ReclaimReport Admin::reclaim(std::string_view pool,
@@ -50,7 +51,8 @@ ReclaimReport Admin::reclaim(std::string_view pool,
     const std::uint64_t age =
         detached_age ? static_cast<std::uint64_t>(std::max<std::int64_t>(detached_age->count(), 0))
                      : kNoAge;
-    const shm::Reply reply = impl_->link.call(request_about(shm::RequestKind::kReclaim, pool, age));
+    const shm::Reply reply =
+        impl_->link.call_patiently(request_about(shm::RequestKind::kReclaim, pool, age));
     return {.clients = reply.values[1], .slots = reply.values[0], .detached = reply.values[2]};
 }
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <system_error>
+#include <utility>
 
 #include "mempool/error.hpp"
 #include "mempool/shm/names.hpp"
@@ -221,6 +222,19 @@ shm::Reply Connection::call(const shm::Request& request, shm::UniqueFd* passed) 
             *passed = std::move(fd);
         }
         return reply;
+    }
+}
+
+shm::Reply Connection::call_patiently(const shm::Request& request) {
+    call(make_request(shm::RequestKind::kStatus, {}));
+    const milliseconds usual = std::exchange(timeout_, kLongestTimeout);
+    try {
+        shm::Reply reply = call(request);
+        timeout_ = usual;
+        return reply;
+    } catch (...) {
+        timeout_ = usual;
+        throw;
     }
 }
 

@@ -38,6 +38,10 @@ public:
     /// or what is wrong with the connection, which is closed then.
     shm::Reply call(const shm::Request& request, shm::UniqueFd* passed = nullptr);
 
+    /// As call(), for work that may take minutes: asks first whether the daemon answers at all,
+    /// then waits for as long as it works.
+    shm::Reply call_patiently(const shm::Request& request);
+
     /// Sends `request`, which has no reply, if that is possible at once; whether it was. A lost
     /// connection is made again, but not tried more than ten times a second.
     bool notify(const shm::Request& request) noexcept;

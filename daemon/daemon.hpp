@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "daemon/base/worker.hpp"
 #include "daemon/config/config.hpp"
 #include "daemon/control/listener.hpp"
 #include "daemon/control/requests.hpp"
@@ -49,7 +50,8 @@ private:
     Config config_;
     boost::asio::io_context io_{1};
     FdStore store_;  // outlives the pools
-    Service service_{io_};
+    Worker worker_{io_};
+    Service service_{io_, worker_};
     std::optional<Listener> listener_;
     std::optional<Server> server_;
     boost::asio::signal_set signals_{io_};

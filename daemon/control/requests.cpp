@@ -235,12 +235,16 @@ Answer grow(const Service& service, const Conversation& c, const Request& reques
     if (!pool) {
         return answer;
     }
-    try {
-        answer.reply.values[0] = pool->grow(request.values[0]);
-    } catch (const std::system_error& e) {
-        return failure(e.code().value(), message_of(e));
-    }
-    return answer;
+    pool->grow(
+        request.values[0], [reply = c.answer_later, kind = request.kind](const Growth& done) {
+            Answer later = done.refused
+                               ? failure(done.refused->code().value(), message_of(*done.refused))
+                               : Answer{};
+            later.reply.kind = kind;
+            later.reply.values[0] = done.added;
+            reply(later);
+        });
+    return one_way(Answer::Action::kLater);
 }
 
 Answer reclaim(Service& service, const Conversation& c, const Request& request) {
@@ -250,13 +254,22 @@ Answer reclaim(Service& service, const Conversation& c, const Request& request) 
         return answer;
     }
     const std::uint64_t before = pool->view().live().reclaimed.load(std::memory_order_relaxed);
+    answer.reply.kind = request.kind;
     answer.reply.values[1] = service.supervisor.sweep(*pool);
-    pool->sweep();
-    answer.reply.values[0] = pool->view().live().reclaimed.load(std::memory_order_relaxed) - before;
-    if (request.values[0] != ~std::uint64_t{0}) {
-        answer.reply.values[2] = pool->free_detached(request.values[0]);
-    }
-    return answer;
+    pool->sweep([pool, before, answer, age = request.values[0],
+                 reply = c.answer_later](const auto& /*taken*/) mutable {
+        answer.reply.values[0] =
+            pool->view().live().reclaimed.load(std::memory_order_relaxed) - before;
+        if (age == ~std::uint64_t{0}) {
+            reply(answer);
+            return;
+        }
+        pool->free_detached(age, [answer, reply](std::uint64_t freed) mutable {
+            answer.reply.values[2] = freed;
+            reply(answer);
+        });
+    });
+    return one_way(Answer::Action::kLater);
 }
 
 Answer repair(const Service& service, const Conversation& c, const Request& request) {

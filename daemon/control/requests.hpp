@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,7 +21,9 @@ namespace mempoold {
 
 /// What the sessions work on. Owned by Daemon.
 struct Service {
-    explicit Service(boost::asio::io_context& io) : supervisor(io) {}
+    Service(boost::asio::io_context& io, Worker& its_worker) : worker(its_worker), supervisor(io) {}
+
+    Worker& worker;
 
     std::map<std::string, std::shared_ptr<ServedPool>, std::less<>> pools;
     Supervisor supervisor;
@@ -30,9 +33,14 @@ struct Service {
     LogRate complaints;                          ///< about peers
 };
 
+struct Answer;
+
 /// Where one connection stands.
 struct Conversation {
     int socket = -1;
+    /// Answers a request that was left unanswered (Answer::kLater), if the connection still is
+    /// there; nothing else is read from it before. May be called at any time, also after its end.
+    std::function<void(const Answer&)> answer_later;
     Peer peer;
     std::uint64_t accepted_ticks = 0;    ///< see peer_pidfd()
     std::shared_ptr<ServedPool> pool;    ///< attached to or inspected
@@ -44,6 +52,7 @@ struct Answer {
     enum class Action : std::uint8_t {
         kReply,
         kNothing,  ///< it was one-way
+        kLater,    ///< Conversation::answer_later is called when it is done
         kRefuse,   ///< it makes no sense here: close, with `fault` logged
         kGoodbye,  ///< the client is done: close
     };

@@ -1,5 +1,6 @@
 #include "daemon/control/session.hpp"
 
+#include <boost/asio/post.hpp>
 #include <boost/system/error_code.hpp>
 #include <cerrno>
 #include <chrono>
@@ -33,6 +34,15 @@ Session::Session(boost::asio::io_context& io, Service& service, UniqueFd socket,
 }
 
 void Session::start() {
+    // Never from within the request: answer() has ended before.
+    conversation_.answer_later = [weak = weak_from_this(),
+                                  loop = socket_.get_executor()](const Answer& answer) {
+        boost::asio::post(loop, [weak, answer] {
+            if (const auto self = weak.lock()) {
+                self->answer_now(answer);
+            }
+        });
+    };
     silence_.expires_after(kSilence);
     silence_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
         if (!error && !self->spoke_) {
@@ -61,7 +71,7 @@ void Session::receive_some() {
             close_for(fmt::format("its request could not be carried out: {}", e.what()));
         }
     }
-    if (!closed_) {
+    if (!closed_ && !owes_answer_) {
         await_request();
     }
 }
@@ -104,6 +114,9 @@ bool Session::answer(const shm::Request& request) {
     switch (answer.action) {
         case Answer::Action::kNothing:
             return true;
+        case Answer::Action::kLater:
+            owes_answer_ = true;
+            return false;
         case Answer::Action::kRefuse:
             close_for("it sent " + answer.fault);
             return false;
@@ -125,6 +138,15 @@ bool Session::answer(const shm::Request& request) {
     const bool sent = send(answer);
     attach_unanswered_ = attach_unanswered_ && !sent;
     return sent;
+}
+
+void Session::answer_now(const Answer& answer) {
+    if (!closed_ && owes_answer_) {
+        owes_answer_ = false;
+        if (send(answer)) {
+            await_request();
+        }
+    }
 }
 
 bool Session::send(const Answer& answer) {

@@ -35,6 +35,8 @@ private:
     void receive_some();
     bool receive_one();
     bool answer(const mempool::shm::Request& request);
+    /// Sends what answer() left for later, and goes on reading.
+    void answer_now(const Answer& answer);
     bool send(const Answer& answer);
     /// Closes with a reason that is logged, unless there are too many.
     void close_for(const std::string& fault);
@@ -48,6 +50,7 @@ private:
     bool spoke_ = false;
     bool said_goodbye_ = false;
     bool attach_unanswered_ = false;
+    bool owes_answer_ = false;
     bool closed_ = false;
 };
 

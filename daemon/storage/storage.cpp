@@ -253,17 +253,21 @@ StoredSegment Storage::open_segment(std::uint32_t number, const shm::SegmentEntr
     return segment;
 }
 
-int Storage::erase(shm::SlotIndex i) const noexcept {
+Storage::SlotBytes Storage::locate(shm::SlotIndex i) const noexcept {
     for (std::uint32_t number = 0; number < segments_.size(); ++number) {
         const StoredSegment& segment = segments_[number];
         if (raw(i) >= segment.entry.first_index && raw(i) < segment.entry.end_index()) {
             const std::uint64_t distance = raw(i) - segment.entry.first_index;
             const std::uint64_t start = number == 0 ? geometry().slots_offset : shm::kPage;
-            return write_zeros(segment.writable.get(), geometry().shape.slot_size,
-                               start + distance * geometry().slot_stride);
+            return {segment.writable.get(), start + distance * geometry().slot_stride};
         }
     }
-    return EINVAL;
+    return {};
+}
+
+int Storage::erase(shm::SlotIndex i) const noexcept {
+    const SlotBytes slot = locate(i);
+    return slot.fd < 0 ? EINVAL : write_zeros(slot.fd, geometry().shape.slot_size, slot.offset);
 }
 
 void Storage::remove_objects() const {

@@ -128,15 +128,16 @@ void Supervisor::end(const std::shared_ptr<Attachment>& client, Ending how) {
     // A process that has said goodbye and then ended has not died on us.
     const bool leaving = how == Ending::kLeft || client->pool->clients().says_leaving(client->id);
     const bool died = !leaving && how != Ending::kNotServed;
-    const shm::Reclaimed taken = client->pool->detach(client->id, died);
-    log_line(
-        died ? LogLevel::kInfo : LogLevel::kDebug,
-        fmt::format("pool '{}': client {} (pid {}, {}) {}; {} slots and {} magazines taken back",
-                    client->pool->name(), raw(client->id), identity.pid, identity.command,
-                    describe(how), taken.slots, taken.magazines));
-    if (client->on_end) {
-        std::exchange(client->on_end, nullptr)();
-    }
+    client->pool->detach(client->id, died, [client, identity, how, died](const auto& taken) {
+        log_line(died ? LogLevel::kInfo : LogLevel::kDebug,
+                 fmt::format(
+                     "pool '{}': client {} (pid {}, {}) {}; {} slots and {} magazines taken back",
+                     client->pool->name(), raw(client->id), identity.pid, identity.command,
+                     describe(how), taken.slots, taken.magazines));
+        if (client->on_end) {
+            std::exchange(client->on_end, nullptr)();
+        }
+    });
 }
 
 bool Supervisor::end_if_gone(const std::shared_ptr<Attachment>& client) {
