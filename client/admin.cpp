@@ -58,8 +58,8 @@ Admin Admin::connect(const AttachOptions& options) {
 
 std::uint64_t Admin::grow(std::string_view pool, std::uint64_t slots) {
     using shm::payload::Grow;
-    const shm::Reply reply =
-        impl_->link.call(request_about(shm::RequestKind::kGrow, pool, Grow{.slots = slots}));
+    const shm::Reply reply = impl_->link.call_patiently(
+        request_about(shm::RequestKind::kGrow, pool, Grow{.slots = slots}));
     return shm::payload::of<Grow>(reply).slots;
 }
 
@@ -71,7 +71,7 @@ ReclaimReport Admin::reclaim(std::string_view pool,
             static_cast<std::uint64_t>(std::max<std::int64_t>(detached_age->count(), 0));
     }
     const auto done = shm::payload::of<shm::payload::Reclaimed>(
-        impl_->link.call(request_about(shm::RequestKind::kReclaim, pool, wanted)));
+        impl_->link.call_patiently(request_about(shm::RequestKind::kReclaim, pool, wanted)));
     return {.clients = done.clients, .slots = done.slots, .detached = done.detached};
 }
 

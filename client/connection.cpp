@@ -337,6 +337,19 @@ std::size_t Connection::read(const shm::Request& request, void* data, std::size_
     }
 }
 
+shm::Reply Connection::call_patiently(const shm::Request& request) {
+    call(make_request(shm::RequestKind::kStatus, {}));
+    const milliseconds usual = std::exchange(timeout_, kLongestTimeout);
+    try {
+        shm::Reply reply = call(request);
+        timeout_ = usual;
+        return reply;
+    } catch (...) {
+        timeout_ = usual;
+        throw;
+    }
+}
+
 void Connection::drain() noexcept {
     for (int fd = socket_.get(); fd >= 0; fd = socket_.get()) {
         shm::Reply reply;

@@ -68,6 +68,9 @@ public:
 
     /// As call() for a kRead, with what comes after the reply in `data`; how many bytes that are.
     std::size_t read(const shm::Request& request, void* data, std::size_t capacity);
+    /// As call(), for work that may take minutes: asks first whether the daemon answers at all,
+    /// then waits for as long as it works.
+    shm::Reply call_patiently(const shm::Request& request);
 
     /// Sends `request`, which has no reply, if that is possible at once; whether it was. A lost
     /// connection is made again, but not tried more than ten times a second.

@@ -114,7 +114,8 @@ void Daemon::drop_what_nobody_serves() {
 bool Daemon::start_pool(const PoolConfig& config) {
     try {
         auto pool = std::make_shared<ServedPool>(
-            config, start_storage(config, epoch_now(), &store_, &listener_->runtime()));
+            config, start_storage(config, epoch_now(), &store_, &listener_->runtime()),
+            worker_);
         service_.supervisor.adopt(pool);
         pool->begin_service();
         service_.pools.emplace(config.name, std::move(pool));
@@ -247,6 +248,7 @@ void Daemon::stop() {
     fast_timer_.cancel();
     second_timer_.cancel();
     watchdog_timer_.cancel();
+    worker_.stop();  // first: what it was at is cut off, and left to the next daemon
     for (const auto& [name, pool] : service_.pools) {
         service_.supervisor.drop(*pool);
         pool->end_service();

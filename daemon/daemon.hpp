@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "daemon/base/worker.hpp"
 #include "daemon/config/config.hpp"
 #include "daemon/control/listener.hpp"
 #include "daemon/control/requests.hpp"
@@ -61,7 +62,8 @@ private:
     Config config_;
     boost::asio::io_context io_{1};
     FdStore store_;  // outlives the pools
-    Service service_{io_, store_};
+    Worker worker_{io_};
+    Service service_{io_, worker_, store_};
     std::optional<Listener> listener_;
     std::optional<Server> server_;
     boost::asio::signal_set signals_{io_};

@@ -13,38 +13,57 @@ namespace shm = mempool::shm;
 namespace payload = mempool::shm::payload;
 using shm::Request;
 
-}  // namespace
-
-Answer grow(Service& service, Conversation& /*c*/, const Request& request) {
+Answer later() {
     Answer answer;
-    const auto pool = find_pool(service, request, answer);
-    if (!pool) {
-        return answer;
-    }
-    try {
-        return reply_with(
-            payload::Grow{.slots = pool->grow(payload::of<payload::Grow>(request).slots)});
-    } catch (const std::system_error& e) {
-        return deny(e);
-    }
+    answer.action = Answer::Action::kLater;
+    return answer;
 }
 
-Answer reclaim(Service& service, Conversation& /*c*/, const Request& request) {
+}  // namespace
+
+Answer grow(Service& service, Conversation& c, const Request& request) {
     Answer answer;
     const auto pool = find_pool(service, request, answer);
     if (!pool) {
         return answer;
     }
-    const auto wanted = payload::of<payload::Reclaim>(request);
-    const std::uint64_t before = pool->view().live().reclaimed.load(std::memory_order_relaxed);
-    payload::Reclaimed done;
-    done.clients = service.supervisor.sweep(*pool);
-    pool->sweep();
-    done.slots = pool->view().live().reclaimed.load(std::memory_order_relaxed) - before;
-    if (wanted.detached_age != ~std::uint64_t{0}) {
-        done.detached = pool->free_detached(wanted.detached_age);
+    pool->grow(payload::of<payload::Grow>(request).slots,
+               [reply = c.answer_late, kind = request.kind](const Growth& done) {
+                   Answer late = done.refused ? deny(*done.refused)
+                                              : reply_with(payload::Grow{.slots = done.added});
+                   late.reply.kind = kind;
+                   reply(late);
+               });
+    return later();
+}
+
+Answer reclaim(Service& service, Conversation& c, const Request& request) {
+    Answer answer;
+    const auto pool = find_pool(service, request, answer);
+    if (!pool) {
+        return answer;
     }
-    return reply_with(done);
+    const std::uint64_t before = pool->view().live().reclaimed.load(std::memory_order_relaxed);
+    const payload::Reclaimed swept{.clients = service.supervisor.sweep(*pool)};
+    const auto send = [reply = c.answer_late, kind = request.kind](const payload::Reclaimed& done) {
+        Answer late = reply_with(done);
+        late.reply.kind = kind;
+        reply(late);
+    };
+    pool->sweep([pool, before, swept, send,
+                 age = payload::of<payload::Reclaim>(request).detached_age](const auto& /*taken*/) {
+        payload::Reclaimed done = swept;
+        done.slots = pool->view().live().reclaimed.load(std::memory_order_relaxed) - before;
+        if (age == ~std::uint64_t{0}) {
+            send(done);
+            return;
+        }
+        pool->free_detached(age, [done, send](std::uint64_t freed) mutable {
+            done.detached = freed;
+            send(done);
+        });
+    });
+    return later();
 }
 
 Answer repair(Service& service, Conversation& c, const Request& request) {
@@ -105,10 +124,11 @@ Answer end_client(Service& service, Conversation& c, const Request& request) {
     log_info("pool '{}': uid {} ends client {}", pool->name(), c.peer.uid, wanted.client);
     const Attachment::Ended done = client->end_by_operator(how == shm::EndHow::kForce);
     if (how == shm::EndHow::kForce && done.busy != 0) {
-        return deny(EBUSY, fmt::format("client {} was ended, but keeps its slots: {} of its threads "
-                                       "stand in the midst of an operation. Kill it (--kill), or "
-                                       "try --force again once they have gone on",
-                                       wanted.client, done.busy));
+        return deny(EBUSY,
+                    fmt::format("client {} was ended, but keeps its slots: {} of its threads "
+                                "stand in the midst of an operation. Kill it (--kill), or "
+                                "try --force again once they have gone on",
+                                wanted.client, done.busy));
     }
     return reply_with(payload::Ended{.slots = done.slots,
                                      .magazines = done.magazines,

@@ -38,12 +38,11 @@ struct DescriptorBudget {
 
 /// What the sessions work on. Owned by Daemon.
 struct Service {
-    /// `store` outlives it.
-    Service(boost::asio::io_context& io, FdStore& store)
-        : worker(io), supervisor(io, worker, store) {}
+    /// The others outlive it.
+    Service(boost::asio::io_context& io, Worker& worker, FdStore& store)
+        : supervisor(io, worker, store) {}
 
     std::map<std::string, std::shared_ptr<ServedPool>, std::less<>> pools;
-    Worker worker;
     Supervisor supervisor;
     std::optional<gid_t> admin_group;
     std::uint32_t max_connections_per_user = 0;  ///< 0: a quarter of all
@@ -76,7 +75,8 @@ struct Conversation {
     std::shared_ptr<Attachment> client;  ///< empty: inspecting
     /// Closes the connection. May be called when the session is long gone.
     std::function<void()> hang_up;
-    /// Sends what an answer kLater was waiting for. May be called when the session is long gone.
+    /// Sends what an answer kLater was waiting for, on a later turn of the loop. May be called when
+    /// the session is long gone.
     std::function<void(const Answer&)> answer_late;
 };
 

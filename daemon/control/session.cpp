@@ -1,5 +1,6 @@
 #include "daemon/control/session.hpp"
 
+#include <boost/asio/post.hpp>
 #include <boost/system/error_code.hpp>
 #include <cerrno>
 #include <chrono>
@@ -40,10 +41,14 @@ void Session::start() {
             self->close();
         }
     };
-    conversation_.answer_late = [weak = weak_from_this()](const Answer& answer) {
-        if (const auto self = weak.lock()) {
-            self->answer_late(answer);
-        }
+    // Never from within the request: act_on() has ended before.
+    conversation_.answer_late = [weak = weak_from_this(),
+                                 loop = socket_.get_executor()](const Answer& answer) {
+        boost::asio::post(loop, [weak, answer] {
+            if (const auto self = weak.lock()) {
+                self->answer_late(answer);
+            }
+        });
     };
     silence_.expires_after(kSilence);
     silence_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {

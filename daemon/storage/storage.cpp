@@ -252,17 +252,21 @@ void Storage::copy_metadata(std::uint64_t offset, std::uint64_t bytes,
     }
 }
 
-int Storage::erase(shm::SlotIndex i) const noexcept {
+Storage::SlotBytes Storage::locate(shm::SlotIndex i) const noexcept {
     for (std::uint32_t number = 0; number < segments_.size(); ++number) {
         const StoredSegment& segment = segments_[number];
         if (raw(i) >= segment.entry.first_index && raw(i) < segment.entry.end_index()) {
             const std::uint64_t distance = raw(i) - segment.entry.first_index;
             const std::uint64_t start = number == 0 ? geometry().slots_offset : shm::kPage;
-            return write_zeros(segment.own.get(), geometry().shape.slot_size,
-                               start + distance * geometry().slot_stride);
+            return {segment.own.get(), start + distance * geometry().slot_stride};
         }
     }
-    return EINVAL;
+    return {};
+}
+
+int Storage::erase(shm::SlotIndex i) const noexcept {
+    const SlotBytes slot = locate(i);
+    return slot.fd < 0 ? EINVAL : write_zeros(slot.fd, geometry().shape.slot_size, slot.offset);
 }
 
 // The first goes last: as long as it is there, the next daemon knows the others.

@@ -32,6 +32,9 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+class NewSegment;
+struct MemoryRoom;
+
 struct StoredSegment {
     mempool::shm::SegmentEntry entry{};
     UniqueFd own;       ///< for what the daemon reads and writes: never passed to anybody
@@ -56,9 +59,19 @@ public:
     ~Storage() = default;
 
     /// Makes one more segment, of `slots` slots, and announces it. Throws std::system_error; what
-    /// was made of it is then gone again.
+    /// was made of it is then gone again. All at once what the next two and NewSegment::step() do.
     void add_segment(std::uint32_t slots, std::uint64_t now);
+    /// Makes the object of one more segment; one at a time. Throws as add_segment().
+    std::unique_ptr<NewSegment> begin_segment(std::uint32_t slots, std::uint64_t now);
+    /// Announces `segment`, which has no more steps to do. Throws as add_segment().
+    void announce(NewSegment& segment);
 
+    /// Which bytes of which file slot `i` is. The descriptor stays open as long as this object.
+    struct SlotBytes {
+        int fd = -1;  ///< -1: there is no such slot
+        std::uint64_t offset = 0;
+    };
+    [[nodiscard]] SlotBytes locate(mempool::shm::SlotIndex i) const noexcept;
     /// Overwrites slot `i` with zeros, by its file: no access that could fault. 0 or errno.
     int erase(mempool::shm::SlotIndex i) const noexcept;
 
@@ -119,6 +132,7 @@ private:
     void set_permissions(int fd, std::uint32_t number) const;
     void require_space(std::uint64_t bytes) const;
     [[noreturn]] void no_space(int error, std::uint64_t needed) const;
+    [[noreturn]] void no_room(const MemoryRoom& room, std::uint64_t needed) const;
     void read_segments();
     StoredSegment open_segment(std::uint32_t number, const mempool::shm::SegmentEntry& entry) const;
     [[nodiscard]] bool is_trusted_owner(uid_t uid) const noexcept;

@@ -1,7 +1,9 @@
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <iterator>
 #include <system_error>
@@ -9,6 +11,8 @@
 
 #include "daemon/base/fail.hpp"
 #include "daemon/base/log.hpp"
+#include "daemon/storage/allocation.hpp"
+#include "daemon/storage/new_segment.hpp"
 #include "daemon/storage/storage.hpp"
 #include "mempool/shm/create.hpp"
 
@@ -59,6 +63,16 @@ void Storage::require_space(std::uint64_t bytes) const {
     if (space.size != 0 && bytes > space.free) {
         no_space(ENOSPC, bytes);
     }
+    if (const auto room = lacks_room(MemoryLimit(), bytes)) {
+        no_room(*room, bytes);
+    }
+}
+
+void Storage::no_room(const MemoryRoom& room, std::uint64_t needed) const {
+    fail(ENOSPC, fmt::format("pool '{}' needs {} bytes more of memory, and {} leaves {}: ask for "
+                             "fewer slots, or raise that limit (MemoryMax= of mempoold's unit, or "
+                             "the container's)",
+                             name_, needed, room.limit, room.bytes));
 }
 
 void Storage::no_space(int error, std::uint64_t needed) const {
@@ -101,14 +115,18 @@ std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t
     entry.object = storage->backing_->random_part(0);
     storage->open_first(std::move(own));
     const int fd = storage->first_file();
-    const auto ranges = shm::storage_of(*geometry, entry);
-    std::vector<FileRange> wanted{{geometry->slots_offset, slot_bytes},
-                                  {0, geometry->records_offset}};
-    wanted.insert(wanted.end(), ranges.begin(), ranges.end());
-    for (const FileRange& range : wanted) {
-        if (const int error = allocate(fd, range); error != 0) {
-            storage->no_space(error, needed);
-        }
+    std::vector<FilePart> wanted{{fd, {geometry->slots_offset, slot_bytes}},
+                                 {fd, {0, geometry->records_offset}}};
+    for (const FileRange& range : shm::storage_of(*geometry, entry)) {
+        wanted.push_back({fd, range});
+    }
+    Allocation allocation(std::move(wanted));
+    allocation.finish();
+    if (allocation.room()) {
+        storage->no_room(*allocation.room(), needed);
+    }
+    if (allocation.error() != 0) {
+        storage->no_space(allocation.error(), needed);
     }
     storage->set_permissions(fd, 0);
     storage->map(*geometry);
@@ -133,6 +151,13 @@ std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t
 }
 
 void Storage::add_segment(std::uint32_t slots, std::uint64_t now) {
+    const std::unique_ptr<NewSegment> segment = begin_segment(slots, now);
+    while (!segment->step()) {
+    }
+    announce(*segment);
+}
+
+std::unique_ptr<NewSegment> Storage::begin_segment(std::uint32_t slots, std::uint64_t now) {
     const auto number = static_cast<std::uint32_t>(segments_.size());
     const shm::SegmentEntry& last = segments_.back().entry;
     StoredSegment segment;
@@ -142,38 +167,93 @@ void Storage::add_segment(std::uint32_t slots, std::uint64_t now) {
         fail(EINVAL, fault);
     }
     clear_leftovers();
-    const std::uint64_t file_bytes = shm::segment_file_bytes(geometry(), number, slots);
-    const std::uint64_t needed = file_bytes + bytes_of(geometry(), segment.entry);
-    require_space(needed);
+    require_space(shm::segment_file_bytes(geometry(), number, slots) +
+                  bytes_of(geometry(), segment.entry));
+    UniqueFd first{::fcntl(first_file(), F_DUPFD_CLOEXEC, 3)};
+    if (!first) {
+        fail(errno, "cannot keep " + backing_->describe(0) + " open");
+    }
     segment.own = backing_->create(number);
     RemoveUnlessKept removal(*backing_, number);
     segment.entry.object = backing_->random_part(number);
     segment.writable = backing_->open(number, true);
-    int error = allocate(segment.own.get(), {0, file_bytes});
-    const auto ranges = shm::storage_of(geometry(), segment.entry);
-    for (const FileRange& range : ranges) {
-        error = error != 0 ? error : allocate(first_file(), range);
+    std::unique_ptr<NewSegment> made(
+        new NewSegment(backing_, number, std::move(segment), std::move(first), view_));
+    removal.keep();  // it removes itself from here on
+    return made;
+}
+
+void Storage::announce(NewSegment& made) {
+    StoredSegment& segment = made.segment_;
+    const std::uint64_t needed =
+        shm::segment_file_bytes(geometry(), made.number_, segment.entry.slot_count) +
+        bytes_of(geometry(), segment.entry);
+    if (made.allocation_.room()) {
+        no_room(*made.allocation_.room(), needed);
     }
-    if (error != 0) {
-        for (const FileRange& range : ranges) {
-            deallocate(first_file(), range);
-        }
-        no_space(error, needed);
+    if (made.allocation_.error() != 0) {
+        no_space(made.allocation_.error(), needed);
     }
-    set_permissions(segment.own.get(), number);
+    set_permissions(segment.own.get(), made.number_);
     shm::SegmentHeader header{};
     header.magic = shm::kSegmentMagic;
     header.layout_version = shm::kLayoutVersion;
-    header.number = number;
+    header.number = made.number_;
     std::copy(uuid_.begin(), uuid_.end(), std::begin(header.uuid));
     header.entry = segment.entry;
     if (::pwrite(segment.own.get(), &header, sizeof(header), 0) != sizeof(header)) {
-        fail(EIO, "cannot write the header of " + backing_->describe(number));
+        fail(EIO, "cannot write the header of " + backing_->describe(made.number_));
     }
-    backing_->keep(number, segment.own.get(), uuid_);
+    backing_->keep(made.number_, segment.own.get(), uuid_);
     segments_.push_back(std::move(segment));
-    shm::announce_segment(view_, number, segments_.back().entry);
-    removal.keep();
+    made.announced_ = true;
+    shm::publish_segment(view_, made.number_, segments_.back().entry);
+}
+
+namespace {
+
+std::vector<FilePart> parts_of(const shm::Geometry& g, std::uint32_t number,
+                               const StoredSegment& segment, int first) {
+    std::vector<FilePart> parts{
+        {segment.own.get(), {0, shm::segment_file_bytes(g, number, segment.entry.slot_count)}}};
+    for (const FileRange& range : shm::storage_of(g, segment.entry)) {
+        parts.push_back({first, range});
+    }
+    return parts;
+}
+
+}  // namespace
+
+NewSegment::NewSegment(std::shared_ptr<Backing> backing, std::uint32_t number,
+                       StoredSegment segment, UniqueFd first, const shm::Pool& view)
+    : backing_(std::move(backing)),
+      number_(number),
+      segment_(std::move(segment)),
+      first_(std::move(first)),
+      view_(view),
+      allocation_(parts_of(view.geometry(), number, segment_, first_.get())) {}
+
+NewSegment::~NewSegment() {
+    if (!announced_) {
+        for (const FileRange& range : shm::storage_of(view_.geometry(), segment_.entry)) {
+            deallocate(first_.get(), range);
+        }
+        backing_->remove(number_);
+    }
+}
+
+bool NewSegment::step() noexcept {
+    constexpr std::uint32_t kMagazines = 2000;  // a few milliseconds, as a piece of memory
+    if (!allocation_.step()) {
+        return false;
+    }
+    if (allocation_.error() != 0 || filled_ == segment_.entry.magazine_count) {
+        return true;
+    }
+    const std::uint32_t end = std::min(filled_ + kMagazines, segment_.entry.magazine_count);
+    shm::fill_magazines(view_, segment_.entry, filled_, end);
+    filled_ = end;
+    return filled_ == segment_.entry.magazine_count;
 }
 
 // Whatever the backing has beyond the announced segments is this daemon's own.

@@ -125,10 +125,8 @@ Attachment::Ended Attachment::end_by_operator(bool force) {
     const bool first = stage_ != Stage::kEnded;
     stage_ = Stage::kEnded;
     const ServedPool::EndedClient taken = pool_->end_client(id_, force);
-    done = {.slots = taken.slots,
-            .magazines = taken.magazines,
-            .left = taken.left,
-            .busy = taken.busy};
+    done = {
+        .slots = taken.slots, .magazines = taken.magazines, .left = taken.left, .busy = taken.busy};
     if (first || force) {
         log_warning(
             "pool '{}': client {} (pid {}, {}) was ended by an operator{}; {} slots and {} "

@@ -11,6 +11,7 @@
 
 #include "daemon/base/fail.hpp"
 #include "daemon/base/log.hpp"
+#include "daemon/storage/erasure.hpp"
 #include "daemon/supervision/grower.hpp"
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
@@ -36,8 +37,11 @@ std::uint64_t activity_of(const shm::Pool& view) {
 
 }  // namespace
 
-ServedPool::ServedPool(PoolConfig config, std::unique_ptr<Storage> storage)
-    : config_(std::move(config)), storage_(std::move(storage)), clients_(storage_->view()) {}
+ServedPool::ServedPool(PoolConfig config, std::unique_ptr<Storage> storage, Worker& worker)
+    : worker_(worker),
+      config_(std::move(config)),
+      storage_(std::move(storage)),
+      clients_(storage_->view()) {}
 
 void ServedPool::publish_options() const noexcept {
     view().live().options.store(config_.erase_on_put ? shm::kEraseOnPut : 0,
@@ -45,11 +49,22 @@ void ServedPool::publish_options() const noexcept {
     view().live().quota.store(config_.quota, std::memory_order_relaxed);
 }
 
+// Calls `work(erase)` with what erases a slot, or nullptr.
+template <typename Work>
+auto ServedPool::with_erase(Work work) {
+    return config_.erase_on_put ? work([this](shm::SlotIndex i) { storage_->erase(i); })
+                                : work(nullptr);
+}
+
 void ServedPool::begin_service() {
     shm::Live& live = view().live();
     live.now.store(static_cast<std::uint32_t>(epoch_now()), std::memory_order_relaxed);
     publish_options();
-    const shm::Reclaimed taken = sweep();
+    restore();
+    // Nobody is served yet, so this is done at once. The former daemon is dead as its clients are.
+    const auto gone = [this](shm::ClientId c) { return c == shm::kDaemonClient || is_gone(c); };
+    const Reclaimed taken =
+        with_erase([&](auto erase) { return shm::reclaim(view(), gone, erase); });
     for (std::uint32_t id = 1; id < clients_.size(); ++id) {
         if (!clients_.is_attached(shm::ClientId{id})) {
             view()
@@ -69,11 +84,16 @@ void ServedPool::begin_service() {
             "its --repair",
             name(), audit.slots, audit.findings.size(), name());
     }
+    heed_cut_growth();
     live.daemon_starts.fetch_add(1, std::memory_order_relaxed);
     live.daemon_pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
 }
 
-void ServedPool::end_service() const noexcept {
+void ServedPool::end_service() noexcept {
+    if (new_segment_) {
+        new_segment_.reset();
+        view().live().growing.store(0, std::memory_order_relaxed);
+    }
     view().live().daemon_pid.store(0, std::memory_order_release);
 }
 
@@ -81,21 +101,95 @@ std::optional<shm::ClientId> ServedPool::attach(const ClientIdentity& client) {
     return clients_.add(client, epoch_now());
 }
 
-// Calls `work(erase)` with what erases a slot, or nullptr.
-template <typename Work>
-auto ServedPool::with_erase(Work work) {
-    return config_.erase_on_put ? work([this](shm::SlotIndex i) { storage_->erase(i); })
-                                : work(nullptr);
+void ServedPool::give_up() noexcept {
+    given_up_ = true;
+    if (under_way_ == 0) {
+        storage_->give_up();
+    }
 }
 
-bool ServedPool::is_gone(shm::ClientId c) const noexcept {
-    return c == shm::kDaemonClient || !clients_.is_attached(c);
+void ServedPool::end_work() noexcept {
+    if (--under_way_ == 0 && given_up_) {
+        storage_->give_up();
+    }
 }
 
-shm::Reclaimed ServedPool::sweep() {
+namespace {
+/// Words that a pass looks at in one turn of the loop: about a millisecond.
+constexpr std::size_t kLooksPerTurn = 100'000;
+constexpr std::uint64_t kBatchBytes = std::uint64_t{64} << 20U;
+constexpr std::uint64_t kBatchSlots = 16'384;
+}  // namespace
+
+std::size_t ServedPool::erase_batch() const noexcept {
+    const std::uint64_t by_bytes = kBatchBytes / view().geometry().slot_stride;
+    return config_.erase_on_put ? std::clamp<std::uint64_t>(by_bytes, 1, kBatchSlots) : 0;
+}
+
+// Does the next piece of `pass`. What begin_work() began ends with `done`.
+template <typename Pass>
+void ServedPool::carry_on(const std::shared_ptr<Pass>& pass, const std::function<void()>& done) {
+    switch (is_given_up() ? shm::PassStep::kDone : pass->step(kLooksPerTurn)) {
+        case shm::PassStep::kMore:
+            worker_.take_turns([self = shared_from_this(), pass, done] {
+                self->carry_on(pass, done);
+                return true;
+            });
+            return;
+        case shm::PassStep::kErase:
+            erase(pass->held(), [self = shared_from_this(), pass, done] {
+                pass->free_held();
+                self->carry_on(pass, done);
+            });
+            return;
+        case shm::PassStep::kDone:
+            break;
+    }
+    end_work();
+    done();
+}
+
+void ServedPool::erase(const std::vector<shm::HeldSlot>& slots, std::function<void()> done) {
+    const auto erasure = std::make_shared<Erasure>(*storage_, slots);
+    worker_.submit_steps(
+        [self = shared_from_this(), erasure] { return self->given_up_ || erasure->step(); },
+        [self = shared_from_this(), erasure, done = std::move(done)] {
+            if (erasure->error() != 0) {
+                log_error("pool '{}': slots could not be erased: {}", self->name(),
+                          std::generic_category().message(erasure->error()));
+            }
+            done();
+        });
+}
+
+namespace {
+using Gone = std::function<bool(shm::ClientId)>;
+using ReclaimPass = shm::Reclaim<Gone>;
+using DetachedPass = shm::SlotPass<shm::DetachedSince>;
+}  // namespace
+
+void ServedPool::sweep(std::function<void(const Reclaimed&)> done) {
     restore();
-    const auto gone = [this](shm::ClientId c) { return is_gone(c); };
-    return with_erase([&](auto erase) { return shm::reclaim(view(), gone, erase); });
+    begin_work();
+    const auto pass = std::make_shared<ReclaimPass>(
+        view(), [this](shm::ClientId c) { return is_gone(c); }, erase_batch());
+    carry_on(pass, [pass, done = std::move(done)] { done(pass->result()); });
+}
+
+// Until it is done the id stays taken, so nobody else's slots are meant by it (I5).
+void ServedPool::detach(shm::ClientId id, bool died, std::function<void(const Reclaimed&)> done) {
+    restore();
+    clients_.mark_dead(id);
+    begin_work();
+    const auto pass = std::make_shared<ReclaimPass>(
+        view(), [this, id](shm::ClientId c) { return c == id || is_gone(c); }, erase_batch());
+    carry_on(pass, [this, pass, id, died, done = std::move(done)] {
+        clients_.remove(id);
+        if (died) {
+            view().live().deaths.fetch_add(1, std::memory_order_relaxed);
+        }
+        done(pass->result());
+    });
 }
 
 bool ServedPool::heeds_ends() const noexcept {
@@ -116,25 +210,14 @@ ServedPool::EndedClient ServedPool::end_client(shm::ClientId id, bool force) {
     return done;
 }
 
-void ServedPool::detach(shm::ClientId id, bool died,
-                        const std::function<void(const shm::Reclaimed&)>& done) {
-    restore();
-    clients_.mark_dead(id);
-    const auto gone = [this, id](shm::ClientId c) { return c == id || is_gone(c); };
-    const shm::Reclaimed taken =
-        with_erase([&](auto erase) { return shm::reclaim(view(), gone, erase); });
-    clients_.remove(id);
-    if (died) {
-        view().live().deaths.fetch_add(1, std::memory_order_relaxed);
-    }
-    done(taken);
-}
-
-std::uint64_t ServedPool::free_detached(std::uint64_t seconds) {
+void ServedPool::free_detached(std::uint64_t seconds, std::function<void(std::uint64_t)> done) {
     const std::uint64_t now = epoch_now();
     view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
     const auto not_after = static_cast<std::uint32_t>(now > seconds ? now - seconds : 0);
-    return with_erase([&](auto erase) { return shm::reclaim_detached(view(), not_after, erase); });
+    begin_work();
+    const auto pass = std::make_shared<DetachedPass>(view(), shm::DetachedSince{&view(), not_after},
+                                                     erase_batch());
+    carry_on(pass, [pass, done = std::move(done)] { done(pass->freed()); });
 }
 
 // Whoever wrote there wrote over what the clients need to find the pool's slots: not a matter for
@@ -173,14 +256,28 @@ shm::Repaired ServedPool::repair() {
     return done;
 }
 
-void ServedPool::add_segment(std::uint32_t slots) {
-    storage_->add_segment(slots, epoch_now());
-    view().live().grown.fetch_add(1, std::memory_order_relaxed);
-    log_info("pool '{}': grew by {} slots to {} of at most {}", name(), slots, storage_->slots(),
-             view().geometry().shape.max_slots);
+// A growth for which the system had no memory may have ended the daemon, and would end the next one
+// too: so that one waits, whoever wants more slots.
+void ServedPool::heed_cut_growth() {
+    constexpr std::uint32_t kFirst = 2;  // 4 s, then twice as long each time
+    constexpr std::uint32_t kMost = 10;
+    shm::Live& live = view().live();
+    const std::uint32_t slots = live.growing.exchange(0, std::memory_order_relaxed);
+    if (slots == 0) {
+        return;
+    }
+    const std::uint32_t deaths =
+        std::min(live.growth_deaths.load(std::memory_order_relaxed), kMost);
+    live.growth_deaths.store(deaths + 1, std::memory_order_relaxed);
+    const std::chrono::milliseconds pause{growth_backoff_ms(deaths + 1 + kFirst)};
+    growth_retry_ = Clock::now() + pause;
+    log_warning(
+        "pool '{}': the former mempoold ended while it added {} slots, perhaps for want of memory "
+        "(see the kernel's log). The pool is served without them; next try in {} s",
+        name(), slots, pause.count() / 1000);
 }
 
-std::uint32_t ServedPool::grow(std::uint64_t slots) {
+std::uint32_t ServedPool::check_growth(std::uint64_t slots) const {
     const std::uint32_t room = view().geometry().shape.max_slots - storage_->slots();
     if (slots == 0) {
         fail(EINVAL, "0 slots are nothing to add");
@@ -191,14 +288,69 @@ std::uint32_t ServedPool::grow(std::uint64_t slots) {
     if (storage_->segments().size() >= shm::kMaxSegments) {
         fail(ENOSPC, "pool '" + name() + "' has its most segments");
     }
-    const auto added = static_cast<std::uint32_t>(std::min<std::uint64_t>(slots, room));
-    try {
-        add_segment(added);
-    } catch (const std::system_error&) {
-        view().live().grow_failures.fetch_add(1, std::memory_order_relaxed);
-        throw;
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(slots, room));
+}
+
+void ServedPool::grow(std::uint64_t slots, std::function<void(const Growth&)> done) {
+    wishes_.push_back({slots, std::move(done)});
+    if (wishes_.size() == 1) {
+        begin_growth();
     }
-    return added;
+}
+
+// The note comes before the first page is allocated, and goes when the last one is, or when all are
+// given back: a daemon that finds it died in between.
+void ServedPool::begin_growth() {
+    try {
+        const std::uint32_t slots = check_growth(wishes_.front().slots);
+        try {
+            new_segment_ = storage_->begin_segment(slots, epoch_now());
+        } catch (const std::system_error&) {
+            view().live().grow_failures.fetch_add(1, std::memory_order_relaxed);
+            throw;
+        }
+        view().live().growing.store(slots, std::memory_order_relaxed);
+    } catch (const std::system_error& e) {
+        end_growth({.added = 0, .refused = e});
+        return;
+    }
+    begin_work();
+    worker_.submit_steps(
+        [self = shared_from_this()] { return self->given_up_ || self->new_segment_->step(); },
+        [self = shared_from_this()] { self->finish_growth(); });
+}
+
+void ServedPool::finish_growth() {
+    shm::Live& live = view().live();
+    Growth growth;
+    try {
+        if (is_given_up()) {
+            fail(EIO, "pool '" + name() + "' was truncated by somebody and is not served any more");
+        }
+        storage_->announce(*new_segment_);
+        growth.added = new_segment_->slots();
+        live.grown.fetch_add(1, std::memory_order_relaxed);
+        live.growth_deaths.store(0, std::memory_order_relaxed);
+        log_info("pool '{}': grew by {} slots to {} of at most {}", name(), growth.added,
+                 storage_->slots(), view().geometry().shape.max_slots);
+    } catch (const std::system_error& e) {
+        live.grow_failures.fetch_add(1, std::memory_order_relaxed);
+        growth.refused = e;
+    }
+    new_segment_.reset();
+    live.growing.store(0, std::memory_order_relaxed);
+    end_work();
+    end_growth(growth);
+}
+
+void ServedPool::end_growth(const Growth& growth) {
+    const std::function<void(const Growth&)> done = std::move(wishes_.front().done);
+    wishes_.pop_front();
+    growth_pending_ = true;  // what was added may not be enough
+    if (!wishes_.empty()) {
+        begin_growth();
+    }
+    done(growth);
 }
 
 void ServedPool::consider_growth(Clock::time_point now) {
@@ -216,7 +368,7 @@ void ServedPool::consider_growth(Clock::time_point now) {
         growth_pending_ = true;
     }
     seen_activity_ = activity;
-    if (!growth_pending_ || now < growth_retry_) {
+    if (!growth_pending_ || !wishes_.empty() || now < growth_retry_) {
         return;
     }
     growth_pending_ = false;
@@ -230,20 +382,19 @@ void ServedPool::consider_growth(Clock::time_point now) {
     figures.grow_slots = config_.grow_slots;
     figures.grow_factor = config_.grow_factor.value_or(2);
     const std::uint32_t slots = decide_growth(figures);
-    if (slots == 0 || storage_->faulted()) {
+    if (slots == 0 || is_given_up()) {
         return;
     }
-    try {
-        add_segment(slots);
-        growth_failures_ = 0;
-        growth_pending_ = true;  // what was added may not be enough
-    } catch (const std::exception& e) {
-        growth_failed(slots, e.what(), now);
-    }
+    grow(slots, [this, slots](const Growth& growth) {
+        if (growth.refused) {
+            growth_failed(slots, growth.refused->what(), Clock::now());
+        } else {
+            growth_failures_ = 0;
+        }
+    });
 }
 
 void ServedPool::growth_failed(std::uint32_t slots, const char* why, Clock::time_point now) {
-    view().live().grow_failures.fetch_add(1, std::memory_order_relaxed);
     const std::chrono::milliseconds pause{growth_backoff_ms(++growth_failures_)};
     growth_retry_ = now + pause;
     growth_pending_ = true;
@@ -277,12 +428,16 @@ void ServedPool::tick_second() {
     if (!regular) {
         next_detached_scan_ = now + config_.detached_ttl_s;
     }
-    if (config_.detached_ttl_s != 0 && now >= next_detached_scan_) {
+    if (config_.detached_ttl_s != 0 && now >= next_detached_scan_ && !freeing_detached_) {
         next_detached_scan_ = now + std::clamp<std::uint64_t>(config_.detached_ttl_s / 4, 1, 60);
-        if (const std::uint64_t freed = free_detached(config_.detached_ttl_s); freed != 0) {
-            log_info("pool '{}': freed {} slots that were detached for {} s or longer", name(),
-                     freed, config_.detached_ttl_s);
-        }
+        freeing_detached_ = true;
+        free_detached(config_.detached_ttl_s, [this, age = config_.detached_ttl_s](auto freed) {
+            freeing_detached_ = false;
+            if (freed != 0) {
+                log_info("pool '{}': freed {} slots that were detached for {} s or longer", name(),
+                         freed, age);
+            }
+        });
     }
 }
 
@@ -328,19 +483,30 @@ void ServedPool::mend_rings() {
     rings_damaged_ = damaged && !rings_damaged_;
 }
 
-// Counting takes a pass over the slot words, so only where there is a quota.
+// Counting takes a pass over the slot words, so only where there is a quota, and by the worker: it
+// only reads.
 void ServedPool::watch_quota() {
-    if (config_.quota == 0) {
+    if (config_.quota == 0 || clients_.count() == 0 || counting_) {
         return;
     }
-    const shm::Census census = shm::take_census(view());
-    for (const std::uint32_t id : quota_watch_.look(census.held_by, config_.quota, Clock::now())) {
+    counting_ = true;
+    const auto held_by = std::make_shared<std::vector<std::uint64_t>>();
+    worker_.submit(
+        [self = shared_from_this(), held_by] { *held_by = shm::take_census(self->view()).held_by; },
+        [self = shared_from_this(), held_by] {
+            self->counting_ = false;
+            self->report_quota(*held_by);
+        });
+}
+
+void ServedPool::report_quota(const std::vector<std::uint64_t>& held_by) {
+    for (const std::uint32_t id : quota_watch_.look(held_by, config_.quota, Clock::now())) {
         if (clients_.is_attached(shm::ClientId{id})) {
             const ClientIdentity& client = clients_.identity(shm::ClientId{id});
             log_warning(
                 "pool '{}': client {} (pid {}, uid {}, {}) holds {} slots, more than the quota of "
                 "{}",
-                name(), id, client.process.pid, client.uid, client.command, census.held_by[id],
+                name(), id, client.process.pid, client.uid, client.command, held_by[id],
                 config_.quota);
         }
     }

@@ -74,6 +74,7 @@ std::string dump_segment_zero() {
                MEMPOOL_FIELD(L, promised_until), MEMPOOL_FIELD(L, reclaimed),
                MEMPOOL_FIELD(L, deaths), MEMPOOL_FIELD(L, grown), MEMPOOL_FIELD(L, grow_failures),
                MEMPOOL_FIELD(L, daemon_pid), MEMPOOL_FIELD(L, daemon_starts),
+               MEMPOOL_FIELD(L, growing), MEMPOOL_FIELD(L, growth_deaths),
                MEMPOOL_FIELD(L, full), MEMPOOL_FIELD(L, empty), MEMPOOL_FIELD(L, reserved)) +
            MEMPOOL_DUMP(RingState, MEMPOOL_FIELD(R, head), MEMPOOL_FIELD(R, tail));
 }

@@ -98,23 +98,21 @@ inline void mark_ready(const Pool& pool) noexcept {
     pool.header().state.store(PoolState::kReady, std::memory_order_release);
 }
 
-/// Fills the magazines and words of segment `number` and announces it. All it touches has storage,
-/// and the segment's own object is in place, so that whoever sees the announcement can map it.
-///
-/// Linearizes: N1.
-/// Pairs:  N1 release -> acquire in Pool::segment_count().
-/// ABA:    the count only grows.
-/// Crash:  before N1 nobody looks at what was written, and the next growth writes it again; after
-///         N1 hints are missing, which rehint() mends.
-inline void announce_segment(const Pool& pool, std::uint32_t number,
-                             const SegmentEntry& entry) noexcept {
+/// Fills magazines [begin, end) of a segment, counted from its first, and the words of the slots in
+/// them. All it touches has storage.
+/// Crash:  nobody looks at what was written before publish_segment(), and the next growth writes it
+///         again.
+inline void fill_magazines(const Pool& pool, const SegmentEntry& entry, std::uint32_t begin,
+                           std::uint32_t end) noexcept {
     const std::uint32_t capacity = pool.magazine_capacity();
     const Generation generation{pool.header().generation_0};
-    std::uint32_t next_index = entry.first_index;
-    for (std::uint32_t k = 0; k < entry.magazine_count; ++k) {
+    for (std::uint32_t k = begin; k < end; ++k) {
         const MagazineId id{entry.first_magazine + k};
         MagazineHead& magazine = pool.magazine(id);
-        const std::uint32_t count = std::min(capacity, entry.end_index() - next_index);
+        const auto before = static_cast<std::uint32_t>(
+            std::min<std::uint64_t>(std::uint64_t{k} * capacity, entry.slot_count));
+        const std::uint32_t next_index = entry.first_index + before;
+        const std::uint32_t count = std::min(capacity, entry.slot_count - before);
         for (std::uint32_t item = 0; item < count; ++item) {
             // The lowest index on top: a fresh pool is walked in the order of its addresses.
             const std::uint32_t i = next_index + count - 1 - item;
@@ -127,13 +125,23 @@ inline void announce_segment(const Pool& pool, std::uint32_t number,
         for (std::uint32_t item = count; item < capacity; ++item) {
             Pool::items(magazine)[item].store(~0U, std::memory_order_relaxed);
         }
-        next_index += count;
         magazine.count.store(count, std::memory_order_relaxed);
         const MagazineWord word{magazine.word.load(std::memory_order_relaxed)};
         magazine.word.store(
             word.next(count != 0 ? MagazineState::kFull : MagazineState::kEmpty).bits,
             std::memory_order_relaxed);
     }
+}
+
+/// Announces segment `number`, whose magazines are filled. Its own object is in place, so that
+/// whoever sees the announcement can map it.
+///
+/// Linearizes: N1.
+/// Pairs:  N1 release -> acquire in Pool::segment_count().
+/// ABA:    the count only grows.
+/// Crash:  after N1 hints are missing, which rehint() mends.
+inline void publish_segment(const Pool& pool, std::uint32_t number,
+                            const SegmentEntry& entry) noexcept {
     pool.segment(number) = entry;
     pool.live().segment_count.store(number + 1, std::memory_order_release);  // N1
     DaemonDepot depot(pool);
@@ -141,6 +149,13 @@ inline void announce_segment(const Pool& pool, std::uint32_t number,
         depot.hint(MagazineId{entry.first_magazine + k});
     }
     depot.wake(entry.slot_count);
+}
+
+/// Fills a segment and announces it, at once.
+inline void announce_segment(const Pool& pool, std::uint32_t number,
+                             const SegmentEntry& entry) noexcept {
+    fill_magazines(pool, entry, 0, entry.magazine_count);
+    publish_segment(pool, number, entry);
 }
 
 }  // namespace mempool::shm

@@ -227,8 +227,10 @@ struct Live {
     std::atomic<std::uint64_t> grow_failures;                  ///< refused by the system
     std::atomic<std::uint32_t> daemon_pid;                     ///< 0 after a clean stop
     std::atomic<std::uint32_t> daemon_starts;
-    RingState full;   ///< magazines with slots
-    RingState empty;  ///< magazines without
+    std::atomic<std::uint32_t> growing;  ///< slots that the daemon is adding just now; 0: none
+    std::atomic<std::uint32_t> growth_deaths;  ///< growths in a row that the daemon didn't outlive
+    RingState full;                            ///< magazines with slots
+    RingState empty;                           ///< magazines without
     std::uint8_t reserved[kPage - 7 * kCacheLine];
 };
 
@@ -389,6 +391,7 @@ static_assert(offsetof(Live, promised_until) == 72);
 static_assert(offsetof(Live, reclaimed) == 128 && offsetof(Live, deaths) == 136);
 static_assert(offsetof(Live, grown) == 144 && offsetof(Live, grow_failures) == 152);
 static_assert(offsetof(Live, daemon_pid) == 160 && offsetof(Live, daemon_starts) == 164);
+static_assert(offsetof(Live, growing) == 168 && offsetof(Live, growth_deaths) == 172);
 static_assert(offsetof(Live, full) == 192 && offsetof(Live, empty) == 320);
 static_assert(offsetof(Live, reserved) == 448);
 

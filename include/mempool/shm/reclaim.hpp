@@ -1,15 +1,26 @@
 // Taking back what dead clients owned, and pushing hints that a death left out.
 //
-// Called by the daemon only, one call at a time a pool, beside live traffic of everybody else.
-// It reads words, and each of its steps is one CAS or the work of an owner, so it may be cut off
-// anywhere and run again: what it has in its hands belongs to the daemon's own lane and client,
-// which count as dead when a daemon starts.
+// Called by the daemon only, on one thread, beside live traffic of everybody else. It reads words,
+// and each of its steps is one CAS or the work of an owner, so it may be cut off anywhere and run
+// again: what it has in its hands belongs to the daemon's own lane and client, which count as dead
+// when a daemon starts, and at no other time.
+//
+// A pass over a large pool is done in pieces, with other work of the daemon in between, other
+// passes over the same pool too. Between two pieces the daemon's lane owns nothing, and slots that
+// are to be erased are HELD(client 0) and stand in the pass's list. Pieces change nothing in what
+// makes a pass complete: after client c died no slot becomes HELD(c) and no magazine OWNED by a
+// lane of c, so what one look at each word does not find is not there (I5: c's id is free after the
+// last).
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <optional>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "mempool/shm/daemon_depot.hpp"
@@ -85,25 +96,66 @@ private:
     std::uint32_t count_ = 0;
 };
 
+/// Takes slot `i` into the daemon's hands, to be erased, if its word still is `seen`: the word it
+/// has then.
+/// Linearizes: R1.
+/// ABA:    R1 names the generation.
+/// Crash:  after R1 the slot is HELD(client 0), which counts as dead when a daemon starts.
+inline std::optional<SlotWord> hold_slot(const Pool& pool, SlotIndex i, SlotWord seen) noexcept {
+    const SlotWord mine = SlotWord::held(next(seen.generation()), kDaemonClient);
+    if (!pool.word(i).compare_exchange_strong(seen.bits, mine.bits,  // R1
+                                              std::memory_order_acq_rel,
+                                              std::memory_order_relaxed)) {
+        return std::nullopt;
+    }
+    return mine;
+}
+
 /// Frees slot `i` if its word still is `seen`, through the daemon's own hands if it is to be erased
 /// first: `erase(SlotIndex)`, or nullptr. Whether it did.
 /// Linearizes: R2 (or R1, when it is erased).
-/// ABA:    both name the generation.
-/// Crash:  behind R1 the slot is HELD(client 0), which counts as dead when a daemon starts.
+/// ABA, Crash: as hold_slot() and Filler::put().
 template <typename Erase>
 bool take_slot(const Pool& pool, Filler& filler, SlotIndex i, SlotWord seen, Erase& erase) {
     if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
-        const SlotWord mine = SlotWord::held(next(seen.generation()), kDaemonClient);
-        if (!pool.word(i).compare_exchange_strong(seen.bits, mine.bits,  // R1
-                                                  std::memory_order_acq_rel,
-                                                  std::memory_order_relaxed)) {
+        const auto mine = hold_slot(pool, i, seen);
+        if (!mine) {
             return false;
         }
         erase(i);
-        seen = mine;
+        seen = *mine;
     }
     return filler.put(i, seen);
 }
+
+/// Where a walk over all slots stands that is done in pieces.
+class SlotWalk {
+public:
+    /// Calls `visit(SlotIndex)` for the next slots, as for_each_slot() would, until it returns
+    /// false or `looks`, which it counts down, is zero. False once there are no more slots.
+    template <typename Visit>
+    bool go_on(const Pool& pool, std::size_t& looks, Visit&& visit) {
+        for (; segment_ < pool.segment_count(); ++segment_) {
+            const SegmentEntry entry = pool.read_segment(segment_);
+            const std::uint32_t end = std::min(entry.end_index(), pool.geometry().index_capacity);
+            next_ = std::max(next_, entry.first_index);
+            while (next_ < end) {
+                if (looks == 0) {
+                    return true;
+                }
+                --looks;
+                if (!visit(SlotIndex{next_++})) {
+                    return true;
+                }
+            }
+        }
+        return false;
+    }
+
+private:
+    std::uint32_t segment_ = 0;
+    std::uint32_t next_ = 0;
+};
 
 /// Keeps in magazine `m`, which the daemon's lane owns, the items whose word says FREE(m), each
 /// once. Items beyond the count are looked at too: a put that died between its CAS and the count
@@ -226,102 +278,258 @@ inline std::uint32_t rehint(const Pool& pool) {
     return pushed;
 }
 
-/// Takes back all that clients for which `is_dead(ClientId)` is true still own: magazines, slots,
-/// lanes. Their ids may be given out again once it has returned. `erase(SlotIndex)` is called for
-/// each slot before it becomes free, while the daemon holds it; pass nullptr to erase nothing.
+/// What a piece of a pass came to.
+enum class PassStep : std::uint8_t {
+    kMore,   ///< step() is to be called again
+    kErase,  ///< held() is to be erased, then freed by free_held(), then step() called again
+    kDone,
+};
+
+/// A slot in the daemon's hands, HELD(client 0) as long as nobody writes over its word.
+struct HeldSlot {
+    SlotIndex index{};
+    SlotWord word;
+};
+
+/// A pass over all slots that takes back those for which `wanted(SlotIndex, SlotWord)` is true.
+/// With a `batch`, it holds so many of them at a time for its caller to erase them; 0: nothing is
+/// erased.
+///
+/// Linearizes: each slot at R2 (or R1, when it is erased first).
+/// Pairs:  R3 acquire <- C1, A1, D1 release: the time read is the one stamped before.
+/// ABA:    R1 and R2 name the generation, so a slot that was returned and got again is left alone.
+/// Crash:  of the daemon: what it took is HELD(client 0), dead at the next start, or in
+///         items[count] as a put.
+template <typename Wanted>
+class SlotPass {
+public:
+    SlotPass(const Pool& pool, Wanted wanted, std::size_t batch)
+        : pool_(pool), wanted_(std::move(wanted)), batch_(batch) {
+        held_.reserve(batch);  // what is held after R1 must not fail to get into the list
+    }
+    SlotPass(const SlotPass&) = delete;
+    SlotPass& operator=(const SlotPass&) = delete;
+    ~SlotPass() = default;
+
+    /// Goes on for about `looks` slots.
+    PassStep step(std::size_t looks) {
+        DaemonDepot depot(pool_);
+        detail::Filler filler(depot);
+        const std::uint64_t before = freed_;
+        const bool more = walk_.go_on(pool_, looks, [&](SlotIndex i) {
+            const SlotWord seen{pool_.word(i).load(std::memory_order_acquire)};  // R3
+            if (wanted_(i, seen)) {
+                take(filler, i, seen);
+            }
+            return batch_ == 0 || held_.size() < batch_;
+        });
+        filler.flush();
+        depot.wake(freed_ - before);
+        if (!held_.empty() && (!more || held_.size() >= batch_)) {
+            return PassStep::kErase;
+        }
+        return more ? PassStep::kMore : PassStep::kDone;
+    }
+
+    /// What the daemon holds now.
+    [[nodiscard]] const std::vector<HeldSlot>& held() const noexcept { return held_; }
+    /// Frees all that it holds.
+    void free_held() {
+        DaemonDepot depot(pool_);
+        detail::Filler filler(depot);
+        const std::uint64_t before = freed_;
+        for (const HeldSlot& slot : held_) {
+            freed_ += filler.put(slot.index, slot.word) ? 1U : 0U;
+        }
+        held_.clear();
+        filler.flush();
+        depot.wake(freed_ - before);
+    }
+
+    /// Slots freed so far.
+    [[nodiscard]] std::uint64_t freed() const noexcept { return freed_; }
+
+private:
+    void take(detail::Filler& filler, SlotIndex i, SlotWord seen) {
+        if (batch_ == 0) {
+            freed_ += filler.put(i, seen) ? 1U : 0U;
+        } else if (const auto mine = detail::hold_slot(pool_, i, seen)) {
+            held_.push_back({i, *mine});
+        }
+    }
+
+    Pool pool_;
+    Wanted wanted_;
+    std::size_t batch_;
+    detail::SlotWalk walk_;
+    std::vector<HeldSlot> held_;
+    std::uint64_t freed_ = 0;
+};
+
+/// A pass that takes back all that clients for which `is_dead(ClientId)` is true still own:
+/// magazines, slots, lanes. Their ids may be given out again once it is done. What nobody owns for
+/// whom `is_dead` is true meanwhile is taken too, whoever it is. `batch` as of SlotPass.
 ///
 /// Linearizes: each slot at R2 (or R1, when it is erased first), each magazine at R0's CAS.
 /// Pairs:  R0 acquire <- T1 release in try_claim(): a magazine seen OWNED(l) is judged by what
 ///         lane l's word says now or later, never by what it said before the claim.
 /// ABA:    every CAS names a version or generation read before the judgement.
 /// Crash:  of the daemon: what it took is OWNED(lane 0) or HELD(client 0), both dead at next start.
-template <typename IsDead, typename Erase>
-Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
-    Reclaimed result;
-    DaemonDepot depot(pool);
-    const std::uint32_t client_count = pool.geometry().shape.client_count;
-    // An id that can't be comes from no death: somebody wrote there, and may be using it.
-    const auto dead = [&](ClientId c) { return raw(c) < client_count && is_dead(c); };
-    // A lane nobody owns has no magazines: what still names it was left by a death in between. One
-    // whose word makes no sense may be at work.
-    const auto lane_is_dead = [&](LaneId l) {
-        if (raw(l) >= pool.geometry().lane_count || l == kDaemonLane) {
-            return true;
+template <typename IsDead>
+class Reclaim {
+public:
+    Reclaim(const Pool& pool, IsDead is_dead, std::size_t batch)
+        : pool_(pool), is_dead_(std::forward<IsDead>(is_dead)), slots_(pool, Wanted{this}, batch) {}
+    Reclaim(const Reclaim&) = delete;
+    Reclaim& operator=(const Reclaim&) = delete;
+    ~Reclaim() = default;
+
+    /// Goes on for about `looks` words.
+    PassStep step(std::size_t looks) {
+        if (at_magazines_) {
+            if (take_magazines(looks)) {
+                return PassStep::kMore;
+            }
+            at_magazines_ = false;
         }
-        const LaneWord word{pool.lane(l).word.load(std::memory_order_acquire)};
-        return word.state() == LaneState::kFree ||
-               (word.state() == LaneState::kOwned && dead(word.client()));
+        const PassStep slots = slots_.step(looks);
+        if (slots == PassStep::kDone) {
+            free_lanes();
+        }
+        return slots;
+    }
+    [[nodiscard]] const std::vector<HeldSlot>& held() const noexcept { return slots_.held(); }
+    void free_held() { slots_.free_held(); }
+
+    /// What it has done; the whole once step() said so.
+    [[nodiscard]] const Reclaimed& result() const noexcept { return result_; }
+
+private:
+    struct Wanted {
+        const Reclaim* reclaim;
+        bool operator()(SlotIndex /*i*/, SlotWord seen) const {
+            return seen.state() == SlotState::kHeld && reclaim->dead(seen.client());
+        }
     };
 
-    std::vector<detail::Garbled> garbled;
-    const std::uint32_t magazines = pool.magazine_limit();
-    for (std::uint32_t m = 1; m < magazines; ++m) {
-        const MagazineId id{m};
-        const MagazineWord seen{pool.magazine(id).word.load(std::memory_order_acquire)};  // R0
-        if (seen.state() == MagazineState::kFull || seen.state() == MagazineState::kEmpty) {
-            continue;
-        }
-        if (seen.state() != MagazineState::kOwned ||
-            raw(seen.lane()) >= pool.geometry().lane_count) {
-            garbled.push_back({id, seen});
-        } else if (lane_is_dead(seen.lane()) && depot.try_claim(id, seen)) {
-            detail::tidy_magazine(pool, id);
-            depot.give(id);
-            ++result.magazines;
-        }
+    // An id that can't be comes from no death: somebody wrote there, and may be using it.
+    [[nodiscard]] bool dead(ClientId c) const {
+        return raw(c) < pool_.geometry().shape.client_count && is_dead_(c);
     }
-    if (!garbled.empty()) {
-        result.words = detail::mend_words(depot, garbled, lane_is_dead);
+    // A lane nobody owns has no magazines: what still names it was left by a death in between. One
+    // whose word makes no sense may be at work. The daemon's lives as long as the daemon.
+    [[nodiscard]] bool lane_is_dead(LaneId l) const {
+        if (l == kDaemonLane) {
+            return dead(kDaemonClient);
+        }
+        const LaneWord word{pool_.lane(l).word.load(std::memory_order_acquire)};
+        return word.state() == LaneState::kFree ||
+               (word.state() == LaneState::kOwned && dead(word.client()));
     }
 
-    detail::Filler filler(depot);
-    for_each_slot(pool, [&](SlotIndex index) {
-        const SlotWord seen{pool.word(index).load(std::memory_order_acquire)};
-        if (seen.state() == SlotState::kHeld && dead(seen.client()) &&
-            detail::take_slot(pool, filler, index, seen, erase)) {
-            ++result.slots;
+    // Whether there are more.
+    bool take_magazines(std::size_t& looks) {
+        DaemonDepot depot(pool_);
+        for (const std::uint32_t limit = pool_.magazine_limit(); next_ < limit; ++next_) {
+            if (looks == 0) {
+                return true;
+            }
+            --looks;
+            const MagazineId id{next_};
+            const MagazineWord seen{pool_.magazine(id).word.load(std::memory_order_acquire)};  // R0
+            if (seen.state() == MagazineState::kFull || seen.state() == MagazineState::kEmpty) {
+                continue;
+            }
+            if (seen.state() != MagazineState::kOwned ||
+                raw(seen.lane()) >= pool_.geometry().lane_count) {
+                garbled_.push_back({id, seen});
+            } else if (lane_is_dead(seen.lane()) && depot.try_claim(id, seen)) {
+                detail::tidy_magazine(pool_, id);
+                depot.give(id);
+                ++result_.magazines;
+            }
         }
-    });
-    filler.flush();
-
-    for (std::uint32_t l = raw(kDaemonLane) + 1; l < pool.geometry().lane_count; ++l) {
-        const LaneWord word{pool.lane(LaneId{l}).word.load(std::memory_order_acquire)};
-        if (word.state() == LaneState::kOwned && dead(word.client())) {
-            free_lane(pool, LaneId{l});
-            ++result.lanes;
+        if (!garbled_.empty()) {
+            result_.words =
+                detail::mend_words(depot, garbled_, [this](LaneId l) { return lane_is_dead(l); });
+            garbled_.clear();
         }
+        return false;
     }
-    result.hints = rehint(pool);
-    pool.live().reclaimed.fetch_add(result.slots, std::memory_order_relaxed);
-    // All of them: who died may have had a wake meant for another, or slots in its lanes.
-    depot.wake(~std::uint64_t{0});
-    return result;
+
+    void free_lanes() {
+        for (std::uint32_t l = raw(kDaemonLane) + 1; l < pool_.geometry().lane_count; ++l) {
+            const LaneWord word{pool_.lane(LaneId{l}).word.load(std::memory_order_acquire)};
+            if (word.state() == LaneState::kOwned && dead(word.client())) {
+                free_lane(pool_, LaneId{l});
+                ++result_.lanes;
+            }
+        }
+        result_.hints = rehint(pool_);
+        result_.slots = slots_.freed();
+        pool_.live().reclaimed.fetch_add(result_.slots, std::memory_order_relaxed);
+        // All of them: who died may have had a wake meant for another, or slots in its lanes.
+        DaemonDepot(pool_).wake(~std::uint64_t{0});
+    }
+
+    Pool pool_;
+    IsDead is_dead_;
+    SlotPass<Wanted> slots_;
+    Reclaimed result_;
+    bool at_magazines_ = true;
+    std::uint32_t next_ = 1;  // of the magazines
+    std::vector<detail::Garbled> garbled_;
+};
+
+namespace detail {
+
+/// Does the whole of `pass` at once; `erase(SlotIndex)` for each slot it holds, or nullptr.
+template <typename Pass, typename Erase>
+void finish_pass(Pass& pass, Erase& erase) {
+    constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
+    for (PassStep step = pass.step(kAll); step != PassStep::kDone; step = pass.step(kAll)) {
+        if constexpr (!std::is_same_v<std::decay_t<Erase>, std::nullptr_t>) {
+            for (const HeldSlot& slot : pass.held()) {
+                erase(slot.index);
+            }
+        }
+        pass.free_held();
+    }
 }
 
-/// Frees slots that are DETACHED and whose time is at most `not_after` (seconds since the epoch);
-/// how many. `erase` as in reclaim().
-///
-/// Linearizes: each slot at R2 (or R1, when it is erased first).
-/// Pairs:  R3 acquire <- D1 release in detach(): the time read is the one stamped before D1.
-/// ABA:    R1 and R2 name the generation, so a slot that was returned and got again, or adopted
-///         and detached again, is left alone. In pools without kBoundary the latter is freed early.
-/// Crash:  as reclaim().
+/// How many slots a pass holds that is done at once.
+template <typename Erase>
+constexpr std::size_t kBatch = std::is_same_v<std::decay_t<Erase>, std::nullptr_t> ? 0 : 256;
+
+}  // namespace detail
+
+/// A whole Reclaim at once. `erase(SlotIndex)` is called for each slot before it becomes free,
+/// while the daemon holds it; pass nullptr to erase nothing.
+template <typename IsDead, typename Erase>
+Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
+    Reclaim<IsDead&> pass(pool, is_dead, detail::kBatch<Erase>);
+    detail::finish_pass(pass, erase);
+    return pass.result();
+}
+
+/// For a SlotPass: slots that are DETACHED and whose time is at most `not_after` (seconds since the
+/// epoch). One that was adopted and detached again since it was looked at has another generation;
+/// in a pool without kBoundary it has the same, and is freed early: its handle is then stale.
+struct DetachedSince {
+    const Pool* pool;
+    std::uint32_t not_after;
+    bool operator()(SlotIndex i, SlotWord seen) const noexcept {
+        return seen.state() == SlotState::kDetached &&
+               pool->record(i).time.load(std::memory_order_relaxed) <= not_after;
+    }
+};
+
+/// Frees, at once, the slots that DetachedSince describes; how many. `erase` as in reclaim().
 template <typename Erase>
 std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&& erase) {
-    std::uint64_t freed = 0;
-    DaemonDepot depot(pool);
-    detail::Filler filler(depot);
-    for_each_slot(pool, [&](SlotIndex index) {
-        const SlotWord seen{pool.word(index).load(std::memory_order_acquire)};  // R3
-        if (seen.state() == SlotState::kDetached &&
-            pool.record(index).time.load(std::memory_order_relaxed) <= not_after &&
-            detail::take_slot(pool, filler, index, seen, erase)) {
-            ++freed;
-        }
-    });
-    filler.flush();
-    depot.wake(freed);
-    return freed;
+    SlotPass<DetachedSince> pass(pool, DetachedSince{&pool, not_after}, detail::kBatch<Erase>);
+    detail::finish_pass(pass, erase);
+    return pass.freed();
 }
 
 }  // namespace mempool::shm
