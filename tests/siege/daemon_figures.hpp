@@ -22,6 +22,9 @@ DaemonFigures figures_of(pid_t pid, const std::string& growing_pool);
 /// more.
 bool is_settled(const DaemonFigures& before, const DaemonFigures& now);
 
+/// What its descriptors are, a line for each kind, with how many.
+std::string list_descriptors(pid_t pid, const std::string& growing_pool);
+
 std::string describe(const DaemonFigures& figures);
 
 }  // namespace mempool_test
