@@ -19,14 +19,20 @@ std::uint64_t number_after(const std::string& line, const std::string& key) {
     return line.rfind(key, 0) == 0 ? std::stoull(line.substr(key.size())) : 0;
 }
 
-// What the descriptors of `pid` lead to, but for those of `growing_pool`.
-std::vector<std::string> descriptors_of(pid_t pid, const std::string& growing_pool) {
+// An object that was removed or set aside is nobody's any more.
+bool is_of_a_pool(const std::string& path) {
+    return path.find("/dev/shm/mempool.") != std::string::npos &&
+           path.find("(deleted)") == std::string::npos && path.find(".aside-") == std::string::npos;
+}
+
+// What the descriptors of `pid` lead to, but for those of pools.
+std::vector<std::string> descriptors_of(pid_t pid) {
     std::vector<std::string> found;
     std::error_code ignored;
     const std::string folder = "/proc/" + std::to_string(pid) + "/fd";
     for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
         std::string link = std::filesystem::read_symlink(entry.path(), ignored);
-        if (link.find("/mempool." + growing_pool) == std::string::npos) {
+        if (!is_of_a_pool(link)) {
             found.push_back(std::move(link));
         }
     }
@@ -35,7 +41,7 @@ std::vector<std::string> descriptors_of(pid_t pid, const std::string& growing_po
 
 }  // namespace
 
-DaemonFigures figures_of(pid_t pid, const std::string& growing_pool) {
+DaemonFigures figures_of(pid_t pid) {
     DaemonFigures figures;
     const std::string proc = "/proc/" + std::to_string(pid);
     std::string line;
@@ -44,9 +50,9 @@ DaemonFigures figures_of(pid_t pid, const std::string& growing_pool) {
         figures.anonymous_kib += number_after(line, "RssAnon:");
     }
     for (std::ifstream maps(proc + "/maps"); std::getline(maps, line);) {
-        figures.mappings += line.find("/mempool." + growing_pool) == std::string::npos ? 1U : 0U;
+        figures.mappings += is_of_a_pool(line) ? 0U : 1U;
     }
-    figures.descriptors = descriptors_of(pid, growing_pool).size();
+    figures.descriptors = descriptors_of(pid).size();
     return figures;
 }
 
@@ -56,9 +62,9 @@ bool is_settled(const DaemonFigures& before, const DaemonFigures& now) {
            now.anonymous_kib <= before.anonymous_kib + kMoreKib;
 }
 
-std::string list_descriptors(pid_t pid, const std::string& growing_pool) {
+std::string list_descriptors(pid_t pid) {
     std::map<std::string, int> counts;
-    for (const std::string& link : descriptors_of(pid, growing_pool)) {
+    for (const std::string& link : descriptors_of(pid)) {
         ++counts[link.substr(0, link.find(":["))];  // socket:[4711] and its like have no names
     }
     std::string text;

@@ -58,7 +58,7 @@ void Siege::judge_daemon() const {
     EXPECT_TRUE(is_settled(before_, after_))
         << "the daemon did not let go of what the siege brought: " << describe(before_) << " -> "
         << describe(after_) << "\nIts descriptors:\n"
-        << list_descriptors(scene_.daemon, scene_.work_pool);
+        << list_descriptors(scene_.daemon);
 }
 
 void Siege::judge_acts() const {
