@@ -64,8 +64,8 @@ off_t size_of(int fd) {
 
 std::optional<Grip> grip(Attacker& a) {
     Grip g{Connection(a.scene().socket), {}, {}};
-    const auto reply =
-        g.connection.ask(request_of(RequestKind::kAttach, a.scene().open_pool), &g.segment);
+    const auto reply = g.connection.ask(request_of(RequestKind::kAttach, a.scene().open_pool),
+                                        &g.segment, kPatience);
     if (!reply || reply->error != 0 || !g.segment || size_of(g.segment.get()) < kLeastBytes) {
         note_refusal(a, reply && reply->error != 0 ? reply->error : EIO);
         return std::nullopt;

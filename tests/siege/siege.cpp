@@ -247,7 +247,7 @@ void Siege::run() {
     if (!watch(std::max<std::chrono::milliseconds>(peace, 2s))) {
         return;
     }
-    before_ = figures_of(scene_.daemon, scene_.work_pool);
+    before_ = figures_of(scene_.daemon);
     const auto start = Clock::now();
     ledger_.phase.store(Phase::kSiege);
     start_attackers();
@@ -370,9 +370,10 @@ void Siege::dismiss(std::vector<Process>& processes, std::chrono::seconds patien
 
 DaemonFigures Siege::settled_figures() {
     const auto deadline = Clock::now() + kSettling;
-    DaemonFigures now = figures_of(scene_.daemon, scene_.work_pool);
+    DaemonFigures now = figures_of(scene_.daemon);
     while (!is_settled(before_, now) && Clock::now() < deadline && watch(200ms)) {
-        now = figures_of(scene_.daemon, scene_.work_pool);
+        remove_set_aside();
+        now = figures_of(scene_.daemon);
     }
     return now;
 }

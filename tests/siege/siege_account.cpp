@@ -57,7 +57,8 @@ void Siege::judge_daemon() const {
     EXPECT_EQ(daemon_.pid(), scene_.daemon) << "the daemon was restarted";
     EXPECT_TRUE(is_settled(before_, after_))
         << "the daemon did not let go of what the siege brought: " << describe(before_) << " -> "
-        << describe(after_);
+        << describe(after_) << "\nIts descriptors:\n"
+        << list_descriptors(scene_.daemon);
 }
 
 void Siege::judge_acts() const {
