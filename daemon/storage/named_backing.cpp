@@ -325,7 +325,7 @@ void NamedBacking::take_nameless(std::uint32_t number, const shm::IndexedObject&
 
 // Its creation was cut off, before anybody could have used it.
 void NamedBacking::remove_unfinished(const shm::IndexedPool& known) {
-    log_info("pool '{}' is made anew: its creation was cut off", pool_);
+    log_info("pool '{}' is made again: its creation was cut off", pool_);
     for (const auto& [number, object] : known.objects) {
         if (const auto held = take(shm::object_name(pool_, number, object.random), object.random)) {
             held->remove();
