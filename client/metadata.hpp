@@ -71,7 +71,7 @@ public:
     /// Error.
     MetadataCopy(std::unique_ptr<MetadataSource> source, std::string_view pool);
 
-    /// Copies everything anew. Throws Error; the former copy is gone then.
+    /// Copies everything again. Throws Error; the former copy is gone then.
     void refresh();
 
     [[nodiscard]] const shm::Pool& pool() const noexcept { return pool_; }

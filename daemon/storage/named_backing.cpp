@@ -20,6 +20,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -218,7 +219,8 @@ private:
     UniqueFd lock_;  // of segment 0's file, a description that nobody else gets
     std::map<std::uint32_t, Held> held_;
     std::map<std::uint32_t, UniqueFd> nameless_;  // what the service manager kept
-    std::map<std::uint32_t, bool> complained_;    // of names that are gone
+    std::set<std::uint32_t> stored_;              // what the service manager keeps
+    std::set<std::uint32_t> complained_;          // of names that are gone
     bool had_plain_ = false;
     bool complained_of_plain_ = false;
 };
@@ -314,13 +316,16 @@ void NamedBacking::take_nameless(std::uint32_t number, const shm::IndexedObject&
               std::move(kept->second));
     nameless_.erase(kept);
     if (held.indexed() == object) {
+        stored_.insert(number);
         held_.insert_or_assign(number, std::move(held));
+    } else if (store_ != nullptr) {
+        store_->forget(pool_, number);
     }
 }
 
 // Its creation was cut off, before anybody could have used it.
 void NamedBacking::remove_unfinished(const shm::IndexedPool& known) {
-    log_info("pool '{}' is made anew: its creation was cut off", pool_);
+    log_info("pool '{}' is made again: its creation was cut off", pool_);
     for (const auto& [number, object] : known.objects) {
         if (const auto held = take(shm::object_name(pool_, number, object.random), object.random)) {
             held->remove();
@@ -542,7 +547,7 @@ void NamedBacking::remove(std::uint32_t number) noexcept {
         }
         held_.erase(found);
     }
-    if (store_ != nullptr && complained_.contains(number)) {
+    if (store_ != nullptr && stored_.erase(number) != 0) {
         store_->forget(pool_, number);
     }
     forget(number);
@@ -610,12 +615,12 @@ std::string NamedBacking::mend_name(std::uint32_t number, Held& held) {
             pool_, path);
         return {};
     }
-    if (!complained_[number]) {
-        complained_[number] = true;
-        bool kept = false;
+    if (complained_.insert(number).second) {
+        bool kept = stored_.contains(number);
         try {
-            if (store_ != nullptr && has_service_manager()) {
+            if (store_ != nullptr && has_service_manager() && !stored_.contains(number)) {
                 store_->keep(pool_, number, held.open(true).get());
+                stored_.insert(number);
                 kept = true;
             }
         } catch (const std::system_error& e) {

@@ -14,6 +14,7 @@
 #include "fake_manager.hpp"
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
+#include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"
 
 namespace mempoold {
@@ -160,6 +161,28 @@ TEST_F(MemfdBackingTest, NoNameKeepsItFromBeingServed) {
     mempool_test::remove_pool(name_);
     ASSERT_EQ(::mkfifo(("/dev/shm/" + first()).c_str(), 0600), 0);
     EXPECT_EQ(start_storage(config(), kCreated)->slots(), 50U);
+}
+
+// A named pool whose names are all gone has nothing that a name could be given to again.
+TEST_F(MemfdBackingTest, ANamedPoolThatLostItsNamesIsKeptByTheServiceManager) {
+    FakeManager manager;
+    FdStore store;
+    const mempool_test::TemporaryDirectory directory;
+    RuntimeDirectory runtime(directory.path() + "/s.d");
+    auto storage = start_storage(config(",backing=shm"), kCreated, &store, &runtime);
+    const std::uint64_t key = storage->key();
+    mempool_test::remove_pool(name_);
+    storage->check_names();
+    EXPECT_THAT(storage->missing_names(), HasSubstr("was removed"));
+    EXPECT_THAT(manager.names(), ElementsAre(first()));
+    storage.reset();
+
+    auto passed = manager.passed();
+    store = FdStore(passed);
+    storage = start_storage(config(",backing=shm"), kCreated, &store, &runtime);
+    EXPECT_EQ(storage->key(), key);
+    storage->remove_objects();
+    EXPECT_THAT(manager.names(), IsEmpty());
 }
 
 TEST_F(MemfdBackingTest, MoreThanThereIsMemoryIsRefusedAtOnce) {

@@ -3,11 +3,17 @@
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <grp.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <stdexcept>
@@ -150,6 +156,28 @@ TEST_F(StorageTest, ModeAndGroupAreAsConfigured) {
     EXPECT_EQ(status.st_gid, ::getgid());
 }
 
+// What `work` returns, done by nobody in a process of its own.
+int as_nobody(const std::function<int()>& work) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::_exit(::setgroups(0, nullptr) == 0 && ::setresgid(65534, 65534, 65534) == 0 &&
+                        ::setresuid(65534, 65534, 65534) == 0
+                    ? work()
+                    : 125);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+TEST_F(StorageTest, WhatAStrangerPutsUnderThePlainNameIsNeitherOpenedNorMoved) {
+    if (::geteuid() != 0) {
+        GTEST_SKIP() << "not root";
+    }
+    ASSERT_EQ(as_nobody([&] { return ::mkfifo(path().c_str(), 0666); }), 0);
+    expect_left_alone();
+}
+
 TEST_F(StorageTest, NothingThereIsNoError) {
     EXPECT_EQ(Storage::reattach(config(), make_backing(config(), nullptr, &runtime_)), nullptr);
 }
@@ -165,6 +193,51 @@ TEST_F(StorageTest, ADaemonWithAnotherRuntimeDirectoryServesNoPoolThatIsServed) 
         EXPECT_THAT(e.what(), HasSubstr("served by another mempoold (pid "));
     }
     EXPECT_EQ(objects_of(name_).size(), 1U);
+}
+
+TEST_F(StorageTest, TwoUsersWithDaemonsOfTheirOwnDoNotMeet) {
+    if (::geteuid() != 0) {
+        GTEST_SKIP() << "not root";
+    }
+    const auto storage = create();
+    const std::string theirs = directory_.path() + "/theirs";
+    ASSERT_EQ(::chmod(directory_.path().c_str(), 0755), 0);
+    ASSERT_EQ(::mkdir(theirs.c_str(), 0755), 0);
+    ASSERT_EQ(::chown(theirs.c_str(), 65534, 65534), 0);
+    EXPECT_EQ(as_nobody([&] {
+                  RuntimeDirectory runtime(theirs + "/s.d");
+                  const auto own = start_storage(config(), kNow, nullptr, &runtime);
+                  const bool other = own->key() != storage->key() && own->slots() == 50;
+                  own->remove_objects();
+                  runtime.remove();
+                  return other ? 0 : 1;
+              }),
+              0);
+    EXPECT_EQ(objects_of(name_).size(), 1U);
+    EXPECT_TRUE(std::filesystem::is_empty(theirs));
+}
+
+TEST_F(StorageTest, ALockThatAClientTookKeepsNoDaemonFromItsPool) {
+    if (::geteuid() != 0) {
+        GTEST_SKIP() << "not root";
+    }
+    make_grown_pool();
+    const UniqueFd passed{::open(path(0).c_str(), O_RDWR | O_CLOEXEC)};
+    int pipe_ends[2] = {};
+    ASSERT_EQ(::pipe2(pipe_ends, O_CLOEXEC), 0);
+    UniqueFd hear{pipe_ends[0]};
+    UniqueFd say{pipe_ends[1]};
+    const pid_t client = ::fork();
+    if (client == 0) {
+        ::setresuid(65534, 65534, 65534);
+        ::flock(passed.get(), LOCK_EX);
+        ::_exit(::write(say.get(), "!", 1) == 1 && ::pause() == 0 ? 0 : 1);
+    }
+    char heard = 0;
+    ASSERT_EQ(::read(hear.get(), &heard, 1), 1);
+    EXPECT_EQ(start()->slots(), 127U);
+    ::kill(client, SIGKILL);
+    ::waitpid(client, nullptr, 0);
 }
 
 TEST_F(StorageTest, OneRuntimeDirectoryHasOneDaemon) {
