@@ -270,6 +270,12 @@ int Storage::erase(shm::SlotIndex i) const noexcept {
     return slot.fd < 0 ? EINVAL : write_zeros(slot.fd, geometry().shape.slot_size, slot.offset);
 }
 
+// By hand: the mapping keeps the description open that has the lock.
+void Storage::give_up() noexcept {
+    ::flock(lock_.get(), LOCK_UN);
+    lock_.reset();
+}
+
 void Storage::remove_objects() const {
     for (std::uint32_t number = 0; number < segments_.size(); ++number) {
         if (backing_->is(number, segments_[number].writable.get())) {

@@ -81,7 +81,7 @@ public:
     int erase(mempool::shm::SlotIndex i) const noexcept;
 
     /// Lets another Storage take over what stands under the pool's name.
-    void give_up() noexcept { lock_.reset(); }
+    void give_up() noexcept;
 
     /// Removes all segments; who maps them keeps them.
     void remove_objects() const;

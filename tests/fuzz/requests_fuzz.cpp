@@ -24,7 +24,7 @@ struct Daemon {
             mempoold::parse_pool("fuzz-" + std::to_string(::getpid()) + ":64x64,max_slots=256", "");
         name = config.name;
         auto storage = mempoold::Storage::create(config, mempoold::epoch_now());
-        pool = std::make_shared<mempoold::ServedPool>(std::move(config), std::move(storage));
+        pool = std::make_shared<mempoold::ServedPool>(std::move(config), std::move(storage), worker);
         pool->begin_service();
         service.pools.emplace(name, pool);
     }
@@ -34,7 +34,8 @@ struct Daemon {
 
     std::string name;
     boost::asio::io_context io;
-    mempoold::Service service{io};
+    mempoold::Worker worker{io};
+    mempoold::Service service{io, worker};
     std::shared_ptr<mempoold::ServedPool> pool;
 };
 
