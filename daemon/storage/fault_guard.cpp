@@ -26,17 +26,22 @@ static_assert(std::atomic<std::uintptr_t>::is_always_lock_free);
 // Static, since a signal handler must not follow what may be moving.
 std::array<Range, 1024> ranges;
 
+// The loop may give an entry to another range while the worker's thread looks for its own. Who
+// reads the new end sees that the old begin is gone: begin is set to 0 before end is stored.
 Range* find(std::uintptr_t address) noexcept {
     for (Range& range : ranges) {
-        const std::uintptr_t begin = range.begin.load(std::memory_order_relaxed);
-        if (begin != 0 && address >= begin && address < range.end.load(std::memory_order_relaxed)) {
+        const std::uintptr_t begin = range.begin.load(std::memory_order_acquire);
+        if (begin != 0 && address >= begin && address < range.end.load(std::memory_order_acquire) &&
+            range.begin.load(std::memory_order_relaxed) == begin) {
             return &range;
         }
     }
     return nullptr;
 }
 
-// mmap is a plain system call on Linux, so it may be called here.
+// mmap is a plain system call on Linux, so it may be called here. Two threads that fault in one
+// page both put one there: what the first has written into it until then is gone, as the pool is
+// anyway.
 void handle(int signal, siginfo_t* info, void* /*context*/) {
     const int saved_errno = errno;
     const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
@@ -76,7 +81,7 @@ FaultGuard::FaultGuard(const void* base, std::size_t bytes) {
     Range& range = ranges[slot_];
     const auto begin = reinterpret_cast<std::uintptr_t>(base);
     range.faulted.store(false, std::memory_order_relaxed);
-    range.end.store(begin + bytes, std::memory_order_relaxed);
+    range.end.store(begin + bytes, std::memory_order_release);
     range.begin.store(begin, std::memory_order_release);
 }
 

@@ -2,7 +2,8 @@
 //
 // A fault inside a guarded range gets zero pages put under it, so that the work in progress ends
 // somehow; then the event loop finds the guard marked and gives that pool up. A fault anywhere else
-// ends the process as without the handler. One thread.
+// ends the process as without the handler. Guards are made and destroyed on the loop; the faults
+// may be the loop's and the worker's.
 #pragma once
 
 #include <cstddef>

@@ -45,9 +45,11 @@ std::optional<std::pair<std::string, std::uint32_t>> parse_name(std::string_view
     return std::pair(pool, number);
 }
 
-constexpr std::string_view kClientPrefix = "client.";
-/// Of the unit's FileDescriptorStoreMax=; the rest is for segments.
-constexpr std::size_t kMostClients = 32768;
+constexpr std::string_view kClientPrefix = "c.";
+/// Of the unit's FileDescriptorStoreMax=4096; the rest is for segments. The names of all that is
+/// stored come back in one variable of at most 128 KiB, or the daemon could not be started at all:
+/// these take up to 85 KiB of it.
+constexpr std::size_t kMostClients = 3072;
 
 std::string client_name(std::uint64_t pool_key, std::uint32_t id) {
     return fmt::format("{}{:016x}.{}", kClientPrefix, pool_key, id);

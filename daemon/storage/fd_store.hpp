@@ -17,7 +17,7 @@
 namespace mempoold {
 
 /// The file descriptor store of the service (sd_notify(3), FDSTORE=1). A segment's name in it is
-/// `mempool.NAME.K`; that of a client's pidfd is `client.KEY.ID`, by the pool's key in hexadecimal.
+/// `mempool.NAME.K`; that of a client's pidfd is `c.KEY.ID`, by the pool's key in hexadecimal.
 class FdStore {
 public:
     using Descriptors = std::vector<std::pair<std::string, mempool::shm::UniqueFd>>;

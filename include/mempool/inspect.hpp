@@ -189,8 +189,10 @@ public:
     ~Admin();
 
     /// Adds a segment of about `slots` slots (at most up to max_slots); how many were added.
+    /// Waits for as long as the daemon works on it, once the daemon has answered in time.
     std::uint64_t grow(std::string_view pool, std::uint64_t slots);
     /// Sweeps dead clients now; with an age, also frees slots detached for longer than that.
+    /// Waits as grow().
     ReclaimReport reclaim(std::string_view pool,
                           std::optional<std::chrono::seconds> detached_age = std::nullopt);
     /// Ends client `id` of `pool`, that of `epoch` (see ClientInfo), while its process may live:

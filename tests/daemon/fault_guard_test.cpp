@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "mempool/shm/layout.hpp"
 #include "mempool/shm/unique_fd.hpp"
 
@@ -55,6 +57,14 @@ TEST(FaultGuard, AnotherRangeIsNotMarked) {
     EXPECT_EQ(other.base()[kPage], 0);
     EXPECT_FALSE(guard.faulted());
     EXPECT_TRUE(other_guard.faulted());
+}
+
+TEST(FaultGuard, AFaultOfAnotherThreadMarksTheSameRange) {
+    install_fault_handler();
+    TruncatedFile file;
+    const FaultGuard guard(const_cast<char*>(file.base()), 2 * kPage);
+    std::thread([&] { EXPECT_EQ(file.base()[kPage], 0); }).join();
+    EXPECT_TRUE(guard.faulted());
 }
 
 TEST(FaultGuardDeathTest, AFaultElsewhereEndsTheProcess) {

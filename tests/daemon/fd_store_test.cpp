@@ -25,7 +25,7 @@ TEST(FdStore, KeepsClientsPidfdsForTheNextDaemon) {
     store.keep_client(0xabc, 7, pidfd.get());
     store.keep_client(0xabc, 8, pidfd.get());
     store.forget_client(0xabc, 8);
-    EXPECT_THAT(manager.names(), ElementsAre("client.0000000000000abc.7"));
+    EXPECT_THAT(manager.names(), ElementsAre("c.0000000000000abc.7"));
     auto passed = manager.passed();
     FdStore next(passed);
     EXPECT_THAT(passed, IsEmpty());
@@ -45,14 +45,14 @@ TEST(FdStore, LetsGoOfClientsThatNobodyTook) {
     FdStore next(passed);
     EXPECT_TRUE(next.take_client(1, 7));
     next.drop_clients();
-    EXPECT_THAT(manager.names(), ElementsAre("client.0000000000000001.7"));
+    EXPECT_THAT(manager.names(), ElementsAre("c.0000000000000001.7"));
 }
 
 TEST(FdStore, LeavesWhatItDoesNotKnow) {
     FdStore::Descriptors passed;
     passed.emplace_back("control", own_pidfd());
-    passed.emplace_back("client.xyz.1", own_pidfd());
-    passed.emplace_back("client.0000000000000001.01", own_pidfd());
+    passed.emplace_back("c.xyz.1", own_pidfd());
+    passed.emplace_back("c.0000000000000001.01", own_pidfd());
     FdStore store(passed);
     EXPECT_EQ(passed.size(), 3U);
 }

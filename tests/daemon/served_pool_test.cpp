@@ -3,13 +3,18 @@
 
 #include <gmock/gmock.h>
 
+#include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <cstring>
+#include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#include "daemon/base/worker.hpp"
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
 #include "mempool/shm/lane.hpp"
@@ -22,11 +27,74 @@ namespace shm = mempool::shm;
 
 class ServedPoolTest : public testing::Test {
 protected:
-    void make(const std::string& keys) {
-        PoolConfig config = parse_pool(name_ + ":64x128" + keys, "test");
+    void make(const std::string& keys, const std::string& size = "64x128") {
+        PoolConfig config = parse_pool(name_ + ":" + size + keys, "test");
         auto storage = Storage::create(config, epoch_now());
-        pool_ = std::make_unique<ServedPool>(std::move(config), std::move(storage));
+        serve(std::move(config), std::move(storage));
+    }
+    void serve(PoolConfig config, std::unique_ptr<Storage> storage) {
+        pool_ = std::make_shared<ServedPool>(std::move(config), std::move(storage), worker_);
         pool_->begin_service();
+    }
+    // What a new daemon finds of this one, which was killed.
+    void restart() {
+        worker_.stop();
+        PoolConfig config = pool_->config();
+        pool_.reset();
+        next_.emplace(io_);
+        auto storage = Storage::reattach(config);
+        pool_ = std::make_shared<ServedPool>(std::move(config), std::move(storage), *next_);
+        pool_->begin_service();
+    }
+
+    // Keeps the worker from all other work until the promise is kept.
+    std::promise<void> occupy_worker() {
+        std::promise<void> end;
+        worker_.submit([wait = end.get_future().share()] { wait.wait(); }, [] {});
+        return end;
+    }
+    // All that is under way comes to its end.
+    void settle() {
+        io_.restart();
+        io_.run();
+    }
+    shm::Reclaimed detach(shm::ClientId id) {
+        std::optional<shm::Reclaimed> result;
+        pool_->detach(id, true, [&](const shm::Reclaimed& taken) { result = taken; });
+        settle();
+        EXPECT_TRUE(result);
+        return result.value_or(shm::Reclaimed{});
+    }
+    std::uint64_t free_detached(std::uint64_t seconds) {
+        std::optional<std::uint64_t> result;
+        pool_->free_detached(seconds, [&](std::uint64_t freed) { result = freed; });
+        settle();
+        return result.value();
+    }
+    Growth grow(std::uint64_t slots) {
+        std::optional<Growth> result;
+        pool_->grow(slots, [&](const Growth& growth) { result = growth; });
+        settle();
+        return result.value();
+    }
+    void consider_growth() {
+        pool_->consider_growth(ServedPool::Clock::now());
+        settle();
+    }
+    void tick() {
+        pool_->tick_second();
+        settle();
+    }
+    // Writes into slot `i` what nobody else may see.
+    void write_secret(shm::SlotIndex i) {
+        const Storage::SlotBytes at = pool_->storage().locate(i);
+        ASSERT_EQ(::pwrite(at.fd, "secret", 6, static_cast<off_t>(at.offset)), 6);
+    }
+    std::string read_secret(shm::SlotIndex i) {
+        const Storage::SlotBytes at = pool_->storage().locate(i);
+        std::string found(6, '?');
+        EXPECT_EQ(read_at(at.fd, found.data(), found.size(), at.offset), 0);
+        return found;
     }
 
     shm::ClientId attach() {
@@ -35,12 +103,6 @@ protected:
         const auto id = pool_->attach(client);
         EXPECT_TRUE(id);
         return *id;
-    }
-
-    shm::Reclaimed detach(shm::ClientId id) {
-        shm::Reclaimed taken;
-        pool_->detach(id, true, [&taken](const shm::Reclaimed& r) { taken = r; });
-        return taken;
     }
 
     // Gets up to `wanted` slots as a thread of client `id` would.
@@ -61,8 +123,13 @@ protected:
     shm::Census census() const { return shm::take_census(pool_->view()); }
 
     const std::string name_ = mempool_test::unique_pool("served");
-    std::unique_ptr<ServedPool> pool_;
+    boost::asio::io_context io_;
+    Worker worker_{io_};
+    std::optional<Worker> next_;
+    std::shared_ptr<ServedPool> pool_;
 };
+
+const std::string kErased(6, '\0');
 
 TEST_F(ServedPoolTest, ADeadClientsSlotsComeBack) {
     make("");
@@ -85,7 +152,10 @@ TEST_F(ServedPoolTest, AnotherClientKeepsItsSlots) {
     get(alive, 11);
     detach(dead);
     EXPECT_EQ(census().held, 11U);
-    EXPECT_EQ(pool_->sweep().slots, 0U);
+    std::optional<std::uint64_t> swept;
+    pool_->sweep([&](const shm::Reclaimed& taken) { swept = taken.slots; });
+    settle();
+    EXPECT_EQ(swept, 0U);
 }
 
 TEST_F(ServedPoolTest, ReclaimErasesWhenAsked) {
@@ -94,23 +164,18 @@ TEST_F(ServedPoolTest, ReclaimErasesWhenAsked) {
     const shm::ClientId id = attach();
     const auto slots = get(id, 3);
     ASSERT_EQ(slots.size(), 3U);
-    const int fd = pool_->storage().segments().front().writable.get();
-    const std::uint64_t offset = pool_->view().geometry().offset_of(slots[1].index);
-    ASSERT_EQ(::pwrite(fd, "secret", 6, static_cast<off_t>(offset)), 6);
-    detach(id);
-    std::string found(6, '?');
-    ASSERT_EQ(read_at(fd, found.data(), found.size(), offset), 0);
-    EXPECT_EQ(found, std::string(6, '\0'));
+    write_secret(slots[1].index);
+    EXPECT_EQ(detach(id).slots, 3U);
+    EXPECT_EQ(read_secret(slots[1].index), kErased);
     EXPECT_EQ(census().free, 128U);
 }
 
 TEST_F(ServedPoolTest, APoolThatRunsLowGrows) {
     make(",max_slots=1000,low_watermark=50%");
-    const auto now = ServedPool::Clock::now();
-    pool_->consider_growth(now);
+    consider_growth();
     EXPECT_EQ(pool_->storage().slots(), 128U);
     get(attach(), 80);
-    pool_->consider_growth(now);
+    consider_growth();
     EXPECT_EQ(pool_->storage().slots(), 256U);
     EXPECT_EQ(pool_->view().live().grown.load(), 1U);
 }
@@ -118,24 +183,21 @@ TEST_F(ServedPoolTest, APoolThatRunsLowGrows) {
 TEST_F(ServedPoolTest, AWishForMoreIsGrantedOnce) {
     make(",max_slots=1000,low_watermark=0,grow_slots=10");
     pool_->view().live().grow_wanted.store(1);
-    pool_->consider_growth(ServedPool::Clock::now());
-    pool_->consider_growth(ServedPool::Clock::now());
+    consider_growth();
+    consider_growth();
     EXPECT_EQ(pool_->storage().slots(), 138U);
     EXPECT_EQ(pool_->view().live().grow_wanted.load(), 0U);
 }
 
 TEST_F(ServedPoolTest, GrowthByHandStopsAtMaxSlots) {
     make(",max_slots=200");
-    EXPECT_EQ(pool_->grow(50), 50U);
-    EXPECT_EQ(pool_->grow(50), 22U);
-    try {
-        pool_->grow(1);
-        FAIL() << "grew beyond max_slots";
-    } catch (const std::system_error& e) {
-        EXPECT_EQ(e.code(), std::errc::no_space_on_device);
-        EXPECT_THAT(e.what(), testing::HasSubstr("is at max_slots"));
-    }
-    EXPECT_THROW(pool_->grow(0), std::system_error);
+    EXPECT_EQ(grow(50).added, 50U);
+    EXPECT_EQ(grow(50).added, 22U);
+    const Growth full = grow(1);
+    ASSERT_TRUE(full.refused);
+    EXPECT_EQ(full.refused->code(), std::errc::no_space_on_device);
+    EXPECT_THAT(full.refused->what(), testing::HasSubstr("is at max_slots"));
+    EXPECT_TRUE(grow(0).refused);
     EXPECT_EQ(census().slots, 200U);
 }
 
@@ -147,12 +209,12 @@ TEST_F(ServedPoolTest, DetachedSlotsAreFreedByAge) {
     for (const shm::Taken& slot : slots) {
         EXPECT_EQ(lane.detach(slot, pool_->view().index_limit()), shm::PutResult::kOk);
     }
-    EXPECT_EQ(pool_->free_detached(3600), 0U);
+    EXPECT_EQ(free_detached(3600), 0U);
     const auto long_ago = static_cast<std::uint32_t>(epoch_now() - 7200);
     pool_->view().record(slots[0].index).time.store(long_ago);
-    EXPECT_EQ(pool_->free_detached(3600), 1U);
+    EXPECT_EQ(free_detached(3600), 1U);
     EXPECT_EQ(census().detached, 4U);
-    EXPECT_EQ(pool_->free_detached(0), 4U);
+    EXPECT_EQ(free_detached(0), 4U);
     EXPECT_EQ(census().detached, 0U);
 }
 
@@ -165,22 +227,18 @@ TEST_F(ServedPoolTest, TheDetachedTtlFreesAndErases) {
     for (const shm::Taken& slot : slots) {
         EXPECT_EQ(lane.detach(slot, pool_->view().index_limit()), shm::PutResult::kOk);
     }
-    const int fd = pool_->storage().segments().front().writable.get();
-    const std::uint64_t offset = pool_->view().geometry().offset_of(slots[0].index);
-    ASSERT_EQ(::pwrite(fd, "secret", 6, static_cast<off_t>(offset)), 6);
+    write_secret(slots[0].index);
     pool_->view().record(slots[0].index).time.store(static_cast<std::uint32_t>(epoch_now() - 61));
     pool_->view().record(slots[1].index).time.store(static_cast<std::uint32_t>(epoch_now() + 60));
-    pool_->tick_second();
+    tick();
     EXPECT_EQ(census().detached, 2U);  // a first tick knows no ages: the clock may have stood still
     // Again, if this thread slept for too long.
     for (int k = 0; k < 10 && census().detached != 1; ++k) {
         std::this_thread::sleep_for(std::chrono::milliseconds{1100});
-        pool_->tick_second();
+        tick();
     }
     EXPECT_EQ(census().detached, 1U);
-    std::string found(6, '?');
-    ASSERT_EQ(read_at(fd, found.data(), found.size(), offset), 0);
-    EXPECT_EQ(found, std::string(6, '\0'));
+    EXPECT_EQ(read_secret(slots[0].index), kErased);
 }
 
 TEST_F(ServedPoolTest, WhatTheDaemonHeldWhenItDiedComesBackAtTheNextStart) {
@@ -190,11 +248,7 @@ TEST_F(ServedPoolTest, WhatTheDaemonHeldWhenItDiedComesBackAtTheNextStart) {
     pool_->view()
         .word(slots[0].index)
         .store(shm::SlotWord::held(slots[0].generation, shm::kDaemonClient).bits);
-    PoolConfig config = pool_->config();
-    pool_.reset();
-    auto storage = Storage::reattach(config);
-    pool_ = std::make_unique<ServedPool>(std::move(config), std::move(storage));
-    pool_->begin_service();
+    restart();
     EXPECT_EQ(census().free, 128U);
     EXPECT_EQ(pool_->view().live().daemon_starts.load(), 2U);
 }
@@ -202,21 +256,21 @@ TEST_F(ServedPoolTest, WhatTheDaemonHeldWhenItDiedComesBackAtTheNextStart) {
 TEST_F(ServedPoolTest, AWrongCountOfWaitersIsCorrected) {
     make("");
     pool_->view().live().waiters.store(7);
-    pool_->tick_second();
+    tick();
     EXPECT_EQ(pool_->view().live().waiters.load(), 7U) << "once may be a waiter on its way";
-    pool_->tick_second();
+    tick();
     EXPECT_EQ(pool_->view().live().waiters.load(), 0U);
 }
 
 TEST_F(ServedPoolTest, HeaderAndSegmentTableAreRestoredWithinATick) {
     make(",max_slots=512");
-    pool_->grow(64);
+    grow(64);
     const shm::Pool& view = pool_->view();
     const std::string before(reinterpret_cast<const char*>(view.base()), 3 * shm::kPage);
     std::memset(static_cast<void*>(&view.header()), 0x5a, shm::kPage);
     std::memset(static_cast<void*>(&view.segment(0)), 0x5a, 2 * sizeof(shm::SegmentEntry));
     view.live().segment_count.store(~0U);
-    pool_->tick_second();
+    tick();
     EXPECT_EQ(std::memcmp(&view.header(), before.data(), shm::kPage), 0);
     EXPECT_EQ(std::memcmp(&view.segment(0), before.data() + 2 * shm::kPage,
                           2 * sizeof(shm::SegmentEntry)),
@@ -227,8 +281,8 @@ TEST_F(ServedPoolTest, HeaderAndSegmentTableAreRestoredWithinATick) {
 TEST_F(ServedPoolTest, ADamagedRingIsMadeAnewWithinTwoTicks) {
     make("");
     pool_->view().live().full.tail.store(std::uint64_t{1} << 60U);
-    pool_->tick_second();
-    pool_->tick_second();
+    tick();
+    tick();
     EXPECT_TRUE(shm::audit(pool_->view()).findings.empty());
     EXPECT_EQ(get(attach(), 1000).size(), 128U);
 }
@@ -261,9 +315,167 @@ TEST_F(ServedPoolTest, AMissingHintIsPushedWithinATick) {
     pool_->view().live().full.head.store(0);
     pool_->view().live().full.tail.store(0);
     EXPECT_FALSE(shm::audit(pool_->view()).findings.empty());
-    pool_->tick_second();
+    tick();
     EXPECT_TRUE(shm::audit(pool_->view()).findings.empty());
     EXPECT_EQ(get(attach(), 1000).size(), 128U);
+}
+
+// --- what is under way while other things happen ---------------------------------------------
+
+TEST_F(ServedPoolTest, WhatIsBeingErasedIsNobodysUntilItIs) {
+    make(",erase_on_put=yes,max_clients=3");
+    const shm::ClientId dead = attach();
+    const shm::ClientId second = attach();
+    const auto slots = get(dead, 5);
+    ASSERT_EQ(slots.size(), 5U);
+    ASSERT_EQ(get(second, 6).size(), 6U);
+    write_secret(slots[2].index);
+    std::promise<void> erases = occupy_worker();
+    int ended = 0;
+    pool_->detach(dead, true, [&](const shm::Reclaimed& taken) {
+        ++ended;
+        EXPECT_EQ(taken.slots, 5U);
+    });
+    EXPECT_EQ(ended, 0);
+    EXPECT_EQ(census().held_by[0], 5U);
+    EXPECT_EQ(pool_->view().client(dead).state.load(), shm::ClientState::kDead);
+    EXPECT_EQ(pool_->view().live().deaths.load(), 0U);
+
+    // No other pass takes them, and nobody gets the id: client 3 is the last.
+    pool_->sweep([&](const shm::Reclaimed& taken) { EXPECT_EQ(taken.slots, 0U); });
+    pool_->repair();
+    EXPECT_EQ(census().held_by[0], 5U);
+    EXPECT_EQ(raw(attach()), 3U);
+    EXPECT_FALSE(pool_->attach(ClientIdentity{}));
+
+    // Another death meanwhile, and somebody else's gets and puts.
+    pool_->detach(second, true, [&](const shm::Reclaimed& taken) {
+        ++ended;
+        EXPECT_EQ(taken.slots, 6U);
+    });
+    EXPECT_EQ(census().held_by[0], 11U);
+    EXPECT_EQ(get(shm::ClientId{3}, 1000).size(), 128U - 11);
+
+    erases.set_value();
+    settle();
+    EXPECT_EQ(ended, 2);
+    EXPECT_EQ(census().held, 128U - 11);
+    EXPECT_EQ(census().free, 11U);
+    EXPECT_EQ(read_secret(slots[2].index), kErased);
+    EXPECT_EQ(pool_->view().live().deaths.load(), 2U);
+    EXPECT_TRUE(shm::audit(pool_->view()).findings.empty());
+    EXPECT_TRUE(pool_->attach(ClientIdentity{}));
+}
+
+TEST_F(ServedPoolTest, WhatADaemonThatEndsHasNotErasedIsErasedByTheNext) {
+    make(",erase_on_put=yes");
+    const shm::ClientId id = attach();
+    const auto slots = get(id, 5);
+    ASSERT_EQ(slots.size(), 5U);
+    write_secret(slots[3].index);
+    worker_.stop();
+    pool_->detach(id, true, [](const shm::Reclaimed&) { FAIL() << "it was not erased"; });
+    settle();
+    EXPECT_EQ(census().held_by[0], 5U);
+    EXPECT_EQ(read_secret(slots[3].index), "secret");
+    restart();
+    EXPECT_EQ(census().free, 128U);
+    EXPECT_EQ(read_secret(slots[3].index), kErased);
+    EXPECT_TRUE(shm::audit(pool_->view()).findings.empty());
+}
+
+TEST_F(ServedPoolTest, ALargePoolIsReclaimedInPieces) {
+    make("", "64x250000");
+    const shm::ClientId dead = attach();
+    ASSERT_EQ(get(dead, 200'000).size(), 200'000U);
+    bool ended = false;
+    pool_->detach(dead, true, [&](const shm::Reclaimed& taken) {
+        ended = true;
+        EXPECT_EQ(taken.slots, 200'000U);
+    });
+    EXPECT_FALSE(ended);
+    const shm::ClientId other = attach();
+    EXPECT_NE(other, dead) << "its id is taken as long as something of it may be";
+    EXPECT_EQ(get(other, 1000).size(), 1000U);
+    EXPECT_EQ(io_.run_one(), 1U);
+    EXPECT_FALSE(ended);
+    settle();
+    EXPECT_TRUE(ended);
+    EXPECT_EQ(census().held, 1000U);
+    EXPECT_TRUE(shm::audit(pool_->view()).findings.empty());
+}
+
+TEST_F(ServedPoolTest, GrowthsComeOneAfterTheOtherWhileOthersAttach) {
+    make(",max_slots=1000");
+    std::promise<void> allocates = occupy_worker();
+    std::vector<std::uint32_t> added;
+    for (const std::uint32_t slots : {100U, 50U}) {
+        pool_->grow(slots, [&](const Growth& growth) { added.push_back(growth.added); });
+    }
+    EXPECT_EQ(pool_->view().live().growing.load(), 100U);
+    EXPECT_EQ(get(attach(), 1000).size(), 128U);
+    EXPECT_TRUE(added.empty());
+    allocates.set_value();
+    settle();
+    EXPECT_THAT(added, testing::ElementsAre(100U, 50U));
+    EXPECT_EQ(census().slots, 278U);
+    EXPECT_EQ(pool_->view().live().growing.load(), 0U);
+}
+
+TEST_F(ServedPoolTest, AGrowthThatTheDaemonDidNotOutliveIsNotTriedAgainAtOnce) {
+    make(",max_slots=1000,low_watermark=0");
+    worker_.stop();
+    pool_->grow(100, [](const Growth&) { FAIL() << "nothing was allocated"; });
+    restart();
+    EXPECT_EQ(pool_->view().live().growth_deaths.load(), 1U);
+    EXPECT_EQ(pool_->view().live().growing.load(), 0U);
+    EXPECT_EQ(mempool_test::objects_of(name_).size(), 1U);
+    pool_->view().live().grow_wanted.store(1);
+    consider_growth();
+    EXPECT_EQ(census().slots, 128U);
+    pool_->consider_growth(ServedPool::Clock::now() + std::chrono::seconds{5});
+    settle();
+    EXPECT_EQ(census().slots, 256U);
+    EXPECT_EQ(pool_->view().live().growth_deaths.load(), 0U) << "one that succeeds ends the row";
+}
+
+TEST_F(ServedPoolTest, AGrowthByHandWaitsForNothing) {
+    make(",max_slots=1000");
+    worker_.stop();
+    pool_->grow(100, [](const Growth&) {});
+    restart();
+    EXPECT_EQ(grow(10).added, 10U);
+}
+
+TEST_F(ServedPoolTest, ACleanEndInTheMiddleOfAGrowthLeavesNothingOfIt) {
+    make(",max_slots=1000");
+    worker_.stop();
+    pool_->grow(100, [](const Growth&) {});
+    EXPECT_EQ(mempool_test::objects_of(name_).size(), 2U);
+    pool_->end_service();
+    EXPECT_EQ(mempool_test::objects_of(name_).size(), 1U);
+    restart();
+    EXPECT_EQ(pool_->view().live().growth_deaths.load(), 0U);
+}
+
+TEST_F(ServedPoolTest, APoolThatIsGivenUpStaysLockedWhileSomethingIsUnderWay) {
+    make(",max_slots=1000,erase_on_put=yes");
+    const shm::ClientId id = attach();
+    get(id, 3);
+    std::promise<void> works = occupy_worker();
+    int ended = 0;
+    pool_->grow(100, [&](const Growth& growth) {
+        ++ended;
+        EXPECT_TRUE(growth.refused);
+    });
+    pool_->detach(id, true, [&](const shm::Reclaimed&) { ++ended; });
+    pool_->give_up();
+    EXPECT_THROW(Storage::reattach(pool_->config()), std::system_error);
+    works.set_value();
+    settle();
+    EXPECT_EQ(ended, 2);
+    EXPECT_NE(Storage::reattach(pool_->config()), nullptr);
+    EXPECT_EQ(mempool_test::objects_of(name_).size(), 1U);
 }
 
 }  // namespace

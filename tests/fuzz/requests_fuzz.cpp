@@ -27,7 +27,7 @@ struct Daemon {
                                  "");
         name = config.name;
         auto storage = mempoold::Storage::create(config, mempoold::epoch_now());
-        pool = std::make_shared<mempoold::ServedPool>(std::move(config), std::move(storage));
+        pool = std::make_shared<mempoold::ServedPool>(std::move(config), std::move(storage), worker);
         pool->begin_service();
         service.pools.emplace(name, pool);
     }
@@ -38,7 +38,8 @@ struct Daemon {
     std::string name;
     boost::asio::io_context io;
     mempoold::FdStore store;
-    mempoold::Service service{io, store};
+    mempoold::Worker worker{io};
+    mempoold::Service service{io, worker, store};
     std::shared_ptr<mempoold::ServedPool> pool;
 };
 
