@@ -127,6 +127,9 @@ private:
                             shm::GetResult& result) noexcept;
     [[nodiscard]] Errc take_until(shm::MonotonicClock::time_point deadline,
                                   shm::Taken& taken) noexcept;
+    /// Fills `slots` from `filled` on, each by whatever it takes but waiting; how many are filled.
+    [[nodiscard]] std::size_t get_one_by_one(std::span<Slot> slots, std::size_t filled,
+                                             std::error_code* error) noexcept;
     /// Leaves what the lane has cached to those who wait, if there are any.
     void share_if_waited_for() noexcept;
     /// Returns what it can of `slots`, or `handles`, from `next` on in one go, and moves `next` on.

@@ -178,7 +178,17 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots, std::error_code* error) 
             tell(error, closed_.load(std::memory_order_acquire) ? Errc::kClosed : Errc::kExhausted);
             return filled;
         }
+        if (filled == slots.size()) {
+            share_if_waited_for();
+            return filled;
+        }
     }
+    return get_one_by_one(slots, filled, error);
+}
+
+// Not inlined: it would cost the loop above a register.
+[[gnu::noinline]] std::size_t ClientImpl::get_one_by_one(std::span<Slot> slots, std::size_t filled,
+                                                         std::error_code* error) noexcept {
     const Stay stay(*this);
     if (stay.refusal() != kNone) {
         tell(error, stay.refusal());
