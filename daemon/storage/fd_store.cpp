@@ -46,9 +46,11 @@ std::optional<std::pair<std::string, std::uint32_t>> parse_name(std::string_view
 }
 
 constexpr std::string_view kClientPrefix = "c.";
-/// Of the unit's FileDescriptorStoreMax=4096; the rest is for segments. The names of all that is
-/// stored come back in one variable of at most 128 KiB, or the daemon could not be started at all:
-/// these take up to 85 KiB of it.
+/// The names of all that is stored come back in one variable, which the kernel bounds at 128 KiB:
+/// beyond that the next daemon could not be started at all. Some of it is left to segments, and
+/// some of the unit's FileDescriptorStoreMax=4096.
+constexpr std::size_t kMostNameBytes = 120'000;
+constexpr std::size_t kMostClientNameBytes = 80'000;
 constexpr std::size_t kMostClients = 3072;
 
 std::string client_name(std::uint64_t pool_key, std::uint32_t id) {
@@ -72,11 +74,6 @@ std::optional<std::pair<std::uint64_t, std::uint32_t>> parse_client(std::string_
         return std::nullopt;
     }
     return std::pair(key, id);
-}
-
-int tell_with_fd(const std::string& message, int fd) {
-    const auto count = static_cast<unsigned>(1);
-    return ::sd_pid_notify_with_fds(0, 0, message.c_str(), &fd, count);
 }
 
 }  // namespace
@@ -104,10 +101,45 @@ FdStore::FdStore(Descriptors& passed) {
             inherited_[*segment] = std::move(fd);
         } else if (const auto client = parse_client(name)) {
             inherited_clients_[*client] = std::move(fd);
-            kept_clients_.insert(*client);
+            ++clients_kept_;
+        }
+        if (!fd && kept_.insert(name).second) {
+            name_bytes_ += name.size() + 1;
         }
     }
     std::erase_if(passed, [](const auto& item) { return !item.second; });
+}
+
+// FDPOLL=0: a memfd never hangs up; a pidfd becomes readable when its process ends, and systemd
+// would drop it just then.
+int FdStore::store(const std::string& name, int fd, std::size_t most_bytes) {
+    if (kept_.contains(name)) {
+        return 0;  // it came from there
+    }
+    if (name_bytes_ + name.size() + 1 > most_bytes) {
+        return ENOSPC;
+    }
+    const std::string message = "FDSTORE=1\nFDPOLL=0\nFDNAME=" + name;
+    const int result = ::sd_pid_notify_with_fds(0, 0, message.c_str(), &fd, 1);
+    if (result < 0) {
+        return -result;
+    }
+    kept_.insert(name);
+    name_bytes_ += name.size() + 1;
+    return 0;
+}
+
+bool FdStore::discard(const std::string& name) noexcept {
+    if (kept_.erase(name) == 0) {
+        return false;
+    }
+    name_bytes_ -= name.size() + 1;
+    try {
+        ::sd_notify(0, ("FDSTOREREMOVE=1\nFDNAME=" + name).c_str());
+    } catch (const std::exception& e) {
+        log_warning("cannot tell the service manager to let go of {}: {}", name, e.what());
+    }
+    return true;
 }
 
 std::map<std::uint32_t, UniqueFd> FdStore::take(std::string_view pool) {
@@ -137,31 +169,20 @@ void FdStore::drop(std::string_view pool) {
     }
 }
 
-// Not static, though the one store there is needs no data for it.
-// NOLINTBEGIN(readability-convert-member-functions-to-static)
 void FdStore::keep(std::string_view pool, std::uint32_t number, int fd) {
     if (!has_service_manager()) {
         return;
     }
-    // FDPOLL=0: a memfd never hangs up, and systemd need not watch it.
-    const std::string message = "FDSTORE=1\nFDPOLL=0\nFDNAME=" + stored_name(pool, number);
-    if (const int result = tell_with_fd(message, fd); result < 0) {
-        fail(-result, "cannot give " + stored_name(pool, number) +
-                          " to the service manager to keep it over a restart");
+    const std::string name = stored_name(pool, number);
+    discard(name);  // another pool's of that name
+    if (const int error = store(name, fd, kMostNameBytes); error != 0) {
+        fail(error, "cannot give " + name + " to the service manager to keep it over a restart");
     }
 }
 
 void FdStore::forget(std::string_view pool, std::uint32_t number) noexcept {
-    try {
-        if (has_service_manager()) {
-            ::sd_notify(0, ("FDSTOREREMOVE=1\nFDNAME=" + stored_name(pool, number)).c_str());
-        }
-    } catch (const std::exception& e) {
-        log_warning("cannot tell the service manager to let go of a segment: {}", e.what());
-    }
+    discard(stored_name(pool, number));
 }
-
-// NOLINTEND(readability-convert-member-functions-to-static)
 
 UniqueFd FdStore::take_client(std::uint64_t pool_key, std::uint32_t id) {
     const auto found = inherited_clients_.find({pool_key, id});
@@ -179,28 +200,22 @@ void FdStore::drop_clients() noexcept {
     }
 }
 
-// FDPOLL=0: a pidfd becomes readable when its process ends, and systemd would drop it just then.
 void FdStore::keep_client(std::uint64_t pool_key, std::uint32_t id, int pidfd) noexcept {
     if (!has_service_manager()) {
         return;
     }
     try {
-        const Client client{pool_key, id};
-        if (kept_clients_.contains(client)) {
-            return;  // it came from there
-        }
-        int result = -ENOSPC;
-        if (kept_clients_.size() < kMostClients) {
-            result =
-                tell_with_fd("FDSTORE=1\nFDPOLL=0\nFDNAME=" + client_name(pool_key, id), pidfd);
-        }
-        if (result >= 0) {
-            kept_clients_.insert(client);
-        } else if (!std::exchange(complained_, true)) {
+        const std::string name = client_name(pool_key, id);
+        const bool known = kept_.contains(name);
+        const int error = known || clients_kept_ < kMostClients
+                              ? store(name, pidfd, kMostClientNameBytes)
+                              : ENOSPC;
+        clients_kept_ += error == 0 && !known ? 1U : 0U;
+        if (error != 0 && !std::exchange(complained_, true)) {
             log_warning(
                 "cannot give clients' pidfds to the service manager: {}. Clients whose processes a "
                 "restarted mempoold cannot see will count as alive",
-                std::generic_category().message(-result));
+                std::generic_category().message(error));
         }
     } catch (const std::exception& e) {
         log_warning("cannot keep a client's pidfd: {}", e.what());
@@ -208,13 +223,7 @@ void FdStore::keep_client(std::uint64_t pool_key, std::uint32_t id, int pidfd) n
 }
 
 void FdStore::forget_client(std::uint64_t pool_key, std::uint32_t id) noexcept {
-    try {
-        if (kept_clients_.erase({pool_key, id}) != 0 && has_service_manager()) {
-            ::sd_notify(0, ("FDSTOREREMOVE=1\nFDNAME=" + client_name(pool_key, id)).c_str());
-        }
-    } catch (const std::exception& e) {
-        log_warning("cannot tell the service manager to let go of a client's pidfd: {}", e.what());
-    }
+    clients_kept_ -= discard(client_name(pool_key, id)) ? 1U : 0U;
 }
 
 }  // namespace mempoold

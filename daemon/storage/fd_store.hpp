@@ -34,8 +34,8 @@ public:
     void drop(std::string_view pool);
 
     /// Gives segment `number` of `pool` to the service manager to keep, if there is one. Throws
-    /// std::system_error if that can't be told. Whether it does keep it is not to be known: the
-    /// unit's FileDescriptorStoreMax= decides.
+    /// std::system_error if that can't be told, or the names of all that is kept would be too long.
+    /// Whether it does keep it cannot be known: the unit's FileDescriptorStoreMax= decides.
     void keep(std::string_view pool, std::uint32_t number, int fd);
     void forget(std::string_view pool, std::uint32_t number) noexcept;
 
@@ -52,9 +52,17 @@ public:
 private:
     using Client = std::pair<std::uint64_t, std::uint32_t>;  // pool key and id
 
+    /// Stores `fd` under `name`, unless that is stored already: 0 or errno; ENOSPC if all names
+    /// would then take more than `most_bytes`.
+    int store(const std::string& name, int fd, std::size_t most_bytes);
+    /// Lets go of what is stored under `name`; false if nothing was.
+    bool discard(const std::string& name) noexcept;
+
     std::map<std::pair<std::string, std::uint32_t>, mempool::shm::UniqueFd> inherited_;  // by pool
     std::map<Client, mempool::shm::UniqueFd> inherited_clients_;
-    std::set<Client> kept_clients_;
+    std::set<std::string> kept_;  // names of all that is stored
+    std::size_t name_bytes_ = 0;  // of these, each with a separator
+    std::size_t clients_kept_ = 0;
     bool complained_ = false;
 };
 

@@ -48,6 +48,36 @@ TEST(FdStore, LetsGoOfClientsThatNobodyTook) {
     EXPECT_THAT(manager.names(), ElementsAre("c.0000000000000001.7"));
 }
 
+// Beyond 128 KiB of names in one variable the kernel would not start the next daemon.
+TEST(FdStore, KeepsNoMoreNamesThanTheNextDaemonCanBeStartedWith) {
+    FakeManager manager;
+    FdStore store;
+    const UniqueFd fd = own_pidfd();
+    std::size_t bytes = 0;
+    for (std::uint32_t id = 1; id < 5000; ++id) {
+        store.keep_client(~std::uint64_t{0}, id, fd.get());
+        if (id % 4 == 0) {
+            manager.status();  // so that its queue does not fill
+        }
+    }
+    const std::string long_name(60, 'x');
+    EXPECT_THROW(
+        {
+            for (std::uint32_t number = 0; number < 2000; ++number) {
+                store.keep(long_name, number, fd.get());
+                if (number % 4 == 0) {
+                    manager.status();
+                }
+            }
+        },
+        std::system_error);
+    for (const std::string& name : manager.names()) {
+        bytes += name.size() + 1;
+    }
+    EXPECT_GT(bytes, 100'000U);
+    EXPECT_LT(bytes, 128U * 1024U);
+}
+
 TEST(FdStore, LeavesWhatItDoesNotKnow) {
     FdStore::Descriptors passed;
     passed.emplace_back("control", own_pidfd());
