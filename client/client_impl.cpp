@@ -286,7 +286,7 @@ void ClientImpl::retire(ThreadLane& lane) noexcept {
 
 // The lanes of a client that was ended are not its own any more: the daemon deals with them.
 void ClientImpl::close(ThreadLane& lane) noexcept {
-    if (lane.lane.close()) {
+    if (!ended() && lane.lane.close()) {
         shm::free_lane(pool_, lane.lane.id());
     }
     lane.used = false;
@@ -310,7 +310,7 @@ Errc ClientImpl::open_home() noexcept {
     }
     shm::Lane lane(pool_, id, id_, epoch());
     if (!lane.open()) {
-        return Errc::kPoolDamaged;
+        return lane.is_ended() ? Errc::kEnded : Errc::kPoolDamaged;
     }
     home_.reset(new (std::nothrow) ThreadLane(lane));
     if (!home_) {

@@ -34,7 +34,7 @@ constexpr std::chrono::milliseconds kUnreadPause{200};
 // What the daemon opens for a moment (files below /proc, a segment it makes), its stdio, timers.
 constexpr int kOwn = 32;
 constexpr int kOfAClient = 2;   // its connection and its pidfd
-constexpr int kOfASegment = 2;  // for clients, for readers
+constexpr int kOfASegment = 2;  // for the daemon, for clients
 constexpr int kOfAPool = 1;     // the lock
 /// How many segments more each pool that may grow is sure to find room for.
 constexpr int kSegmentsToCome = 4;

@@ -240,7 +240,10 @@ shm::Repaired ServedPool::repair() {
     publish_options();
     shm::Repaired done = restore();
     done[shm::Fault::kClientRecord] += clients_.restore();
-    const auto gone = [this](shm::ClientId c) { return is_gone(c); };
+    // While nothing is under way the daemon holds nothing: what says so was written over.
+    const auto gone = [this](shm::ClientId c) {
+        return c == shm::kDaemonClient ? under_way_ == 0 : is_gone(c);
+    };
     const bool alone = clients_.count() == 0;
     const shm::Repaired rest =
         with_erase([&](auto erase) { return shm::repair(view(), gone, alone, erase); });

@@ -200,7 +200,7 @@ TEST_F(Sharing, TooManyClientsAreToldSoAndOthersGoOn) {
 
 TEST_F(Sharing, DaemonOutOfDescriptorsServesAgainWhenSomebodyLeaves) {
     daemon_.start({"--pool", pool_ + ":256x64,max_clients=200"});
-    const rlimit small{32, 32};
+    const rlimit small{96, 96};
     ASSERT_EQ(::prlimit(daemon_.pid(), RLIMIT_NOFILE, &small, nullptr), 0);
     AttachOptions impatient = options();
     impatient.timeout = std::chrono::milliseconds{500};
