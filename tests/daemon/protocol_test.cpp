@@ -160,6 +160,33 @@ TEST_F(ProtocolTest, GrowthByHandStopsAtMaxSlots) {
         << "the errno's text is added by whoever shows the error";
 }
 
+// Growth is answered when it is over: what was asked after it waits for its turn.
+TEST_F(ProtocolTest, AnswersComeInTheOrderOfTheRequests) {
+    RawClient admin(socket());
+    for (const std::uint64_t slots : {10U, 20U}) {
+        ASSERT_EQ(admin.send(make_request(RequestKind::kGrow, pool_, slots)), 0);
+    }
+    ASSERT_EQ(admin.send(make_request(RequestKind::kReclaim, pool_, ~0ULL)), 0);
+    ASSERT_EQ(admin.send(make_request(RequestKind::kStatus)), 0);
+    for (const RequestKind kind :
+         {RequestKind::kGrow, RequestKind::kGrow, RequestKind::kReclaim, RequestKind::kStatus}) {
+        const auto reply = admin.receive();
+        ASSERT_TRUE(reply);
+        EXPECT_EQ(reply->kind, kind);
+        EXPECT_EQ(reply->error, 0);
+    }
+}
+
+TEST_F(ProtocolTest, WhoAsksForGrowthAndLeavesBreaksNothing) {
+    {
+        RawClient admin(socket());
+        ASSERT_EQ(admin.send(make_request(RequestKind::kGrow, pool_, 100)), 0);
+    }
+    const PoolClient client(socket(), pool_);
+    EXPECT_TRUE(eventually([&] { return client.census().slots == 164; }));
+    expect_service();
+}
+
 TEST_F(ProtocolTest, AnEmptyDepotMakesThePoolGrow) {
     PoolClient client(socket(), pool_);
     EXPECT_EQ(client.get(1000), 64U);
