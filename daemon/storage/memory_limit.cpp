@@ -35,7 +35,7 @@ std::string read_text(const std::string& path) {
 }
 
 // The part of `text` before the next `separator`, which is cut off it.
-std::string_view cut(std::string_view& text, char separator) {
+std::string_view first_field(std::string_view& text, char separator) {
     const std::size_t end = std::min(text.find(separator), text.size());
     const std::string_view part = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
@@ -50,7 +50,7 @@ std::optional<std::uint64_t> number_in(std::string_view text) {
 
 bool names(std::string_view list, std::string_view wanted) {
     while (!list.empty()) {
-        if (cut(list, ',') == wanted) {
+        if (first_field(list, ',') == wanted) {
             return true;
         }
     }
@@ -60,8 +60,8 @@ bool names(std::string_view list, std::string_view wanted) {
 // The value of `key` in a file of lines "key value"; 0 if it has none.
 std::uint64_t value_of(std::string_view text, std::string_view key) {
     while (!text.empty()) {
-        std::string_view line = cut(text, '\n');
-        if (cut(line, ' ') == key) {
+        std::string_view line = first_field(text, '\n');
+        if (first_field(line, ' ') == key) {
             return number_in(line).value_or(0);
         }
     }
@@ -78,22 +78,23 @@ struct Mount {
 std::vector<Mount> memory_mounts(std::string_view mountinfo) {
     std::vector<Mount> found;
     while (!mountinfo.empty()) {
-        std::string_view line = cut(mountinfo, '\n');
+        std::string_view line = first_field(mountinfo, '\n');
         const std::size_t dash = line.find(" - ");
         if (dash == std::string_view::npos) {
             continue;
         }
         std::string_view rest = line.substr(dash + 3);
-        const std::string_view type = cut(rest, ' ');
-        cut(rest, ' ');  // the source
+        const std::string_view type = first_field(rest, ' ');
+        first_field(rest, ' ');  // the source
         if (type != "cgroup2" && (type != "cgroup" || !names(rest, "memory"))) {
             continue;
         }
         for (int k = 0; k < 3; ++k) {
-            cut(line, ' ');  // numbers
+            first_field(line, ' ');  // numbers
         }
-        const std::string_view root = cut(line, ' ');
-        found.push_back({std::string(root), std::string(cut(line, ' ')), type == "cgroup2"});
+        const std::string_view root = first_field(line, ' ');
+        found.push_back(
+            {std::string(root), std::string(first_field(line, ' ')), type == "cgroup2"});
     }
     return found;
 }
@@ -101,9 +102,9 @@ std::vector<Mount> memory_mounts(std::string_view mountinfo) {
 // The process's group in that hierarchy, as /proc/PID/cgroup names it.
 std::optional<std::string> group_in(std::string_view groups, bool unified) {
     while (!groups.empty()) {
-        std::string_view line = cut(groups, '\n');
-        const std::string_view id = cut(line, ':');
-        const std::string_view controllers = cut(line, ':');
+        std::string_view line = first_field(groups, '\n');
+        const std::string_view id = first_field(line, ':');
+        const std::string_view controllers = first_field(line, ':');
         if (unified ? id == "0" && controllers.empty() : names(controllers, "memory")) {
             return std::string(line);
         }

@@ -94,7 +94,7 @@ bool ask_from_namespaces(Attacker& a) {
 
 bool ask_within_limits(Attacker& a) {
     return a.in_child(1s, [&a] {
-        const rlimit few{8, 8};
+        const rlimit few{64, 64};
         const rlimit none{0, 0};
         ::setrlimit(RLIMIT_NOFILE, &few);
         ::setrlimit(RLIMIT_FSIZE, &none);
