@@ -114,8 +114,7 @@ void Daemon::drop_what_nobody_serves() {
 bool Daemon::start_pool(const PoolConfig& config) {
     try {
         auto pool = std::make_shared<ServedPool>(
-            config, start_storage(config, epoch_now(), &store_, &listener_->runtime()),
-            worker_);
+            config, start_storage(config, epoch_now(), &store_, &listener_->runtime()), worker_);
         service_.supervisor.adopt(pool);
         pool->begin_service();
         service_.pools.emplace(config.name, std::move(pool));

@@ -27,7 +27,8 @@ struct Daemon {
                                  "");
         name = config.name;
         auto storage = mempoold::Storage::create(config, mempoold::epoch_now());
-        pool = std::make_shared<mempoold::ServedPool>(std::move(config), std::move(storage), worker);
+        pool =
+            std::make_shared<mempoold::ServedPool>(std::move(config), std::move(storage), worker);
         pool->begin_service();
         service.pools.emplace(name, pool);
     }
