@@ -125,7 +125,7 @@ const Command kAudit{
     .summary = "Compare a pool's records with each other, and mend them",
     .details =
         "Checks that every slot is in exactly one place and every magazine where its word\n"
-        "says, beside live traffic. Changes nothing, unless told to --repair, which needs\n"
+        "says, while clients work. Changes nothing, unless told to --repair, which needs\n"
         "the daemon, and root, the daemon's user or its admin_group. Ends with 1 if it finds\n"
         "a fault, with --repair one that is left.",
     .least_arguments = 1,

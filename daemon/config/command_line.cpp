@@ -21,20 +21,21 @@ po::options_description make_description() {
          "serve pool NAME:SLOT_SIZExSLOTS[,key=value...] instead of the configured ones; "
          "repeatable")  //
         ("socket", text()->value_name("PATH"),
-         "control socket (default: mempoold.sock in $RUNTIME_DIRECTORY, in /run/mempoold for root, "
-         "else in $XDG_RUNTIME_DIR/mempoold)")  //
+         "control socket; PATH.d beside it is the runtime directory (default: mempoold.sock in "
+         "$RUNTIME_DIRECTORY, in /run/mempoold for root, else in $XDG_RUNTIME_DIR/mempoold)")  //
         ("config", text()->value_name("FILE"),
          "configuration (default: /etc/mempoold/mempoold.conf if it is there and no --pool is "
          "given); pools.d/*.conf beside it hold one pool each")  //
         ("admin-group", text()->value_name("GROUP"),
-         "its members may grow and reclaim, as root and the daemon's own user may")            //
+         "its members may change pools, as root and the daemon's own user may")                //
         ("log-level", text()->value_name("LEVEL"), "debug, info (default), warning or error")  //
         ("remove-on-exit", text()->implicit_value("yes")->value_name("yes|no"),
          "remove the pools at a clean stop (default: no)")  //
         ("max-connections-per-user", text()->value_name("N"),
-         "connections of one user at once, but for root and the daemon's own (default: a quarter "
-         "of all)")                                                               //
-        ("check-config", "print the configuration that would be used, and exit")  //
+         "connections of one user at once; root and the daemon's own user have no such limit "
+         "(default: a quarter of all)")  //
+        ("check-config",
+         "print the configuration that would be used, and exit; 2 if it has an error")  //
         ("help", "print this, and exit")("version", "print the version, and exit");
     return description;
 }

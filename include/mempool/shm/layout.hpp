@@ -191,7 +191,7 @@ struct Header {
     std::atomic<PoolState> state;
     char name[kMaxPoolName + 8];  ///< of the pool, zero-terminated
     Geometry geometry;            ///< of size class 0
-    // Which directory the daemon that made the pool keeps its locks in; zeros: unknown.
+    // Which directory has the lock of the daemon that made the pool; zeros: unknown.
     std::uint64_t runtime_device;
     std::uint64_t runtime_inode;
     std::uint8_t reserved[3808];  ///< zero; descriptors of further size classes go here
@@ -210,7 +210,7 @@ constexpr std::uint32_t kEraseOnPut = 1;
 struct Live {
     // Read by every get and put; written once a second, or when somebody begins to wait.
     alignas(kCacheLine) std::atomic<std::uint32_t> now;  ///< seconds since the epoch
-    std::atomic<std::uint32_t> segment_count;  ///< publishes SegmentEntry and all behind it
+    std::atomic<std::uint32_t> segment_count;  ///< publishes SegmentEntry and all it names
     std::atomic<std::uint32_t> options;
     std::atomic<std::uint32_t> waiters;  ///< clients asleep in get_for; a hint the daemon corrects
     std::atomic<std::uint32_t> quota;    ///< slots one client may hold; 0: no quota
@@ -286,7 +286,7 @@ constexpr std::uint32_t kShutOut = 4;  ///< the client was ended: never cleared 
 struct LaneRecord {
     std::atomic<std::uint64_t> word;      ///< LaneWord
     std::atomic<std::uint32_t> loaded;    ///< MagazineId in use
-    std::atomic<std::uint32_t> previous;  ///< MagazineId beside it
+    std::atomic<std::uint32_t> previous;  ///< MagazineId of its other one
     std::atomic<std::uint32_t> busy;      ///< 1 while an operation is under way
     std::atomic<std::uint32_t> revoked;   ///< kRevoked, kFenced, kShutOut
     std::atomic<std::uint32_t> waiting;   ///< threads of it that sleep in get_for
