@@ -20,7 +20,7 @@ namespace mempool::detail {
 [[nodiscard]] inline std::string distrusted_part_of(const std::string& path, uid_t user) {
     const std::size_t last = path.rfind('/');
     for (std::size_t end = 0; end != std::string::npos && end <= last;) {
-        const std::string part = path.substr(0, end == 0 ? 1 : end);
+        std::string part = path.substr(0, end == 0 ? 1 : end);
         struct stat status {};
         if (::stat(part.c_str(), &status) != 0) {
             return part;

@@ -77,7 +77,7 @@ private:
     /// Shared with the thread that loads the configuration, which may outlive the daemon.
     struct Loader {
         std::mutex mutex;
-        Daemon* daemon;
+        Daemon* daemon = nullptr;
     };
     const std::shared_ptr<Loader> loader_ = std::make_shared<Loader>();
     bool loading_ = false;

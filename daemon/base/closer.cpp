@@ -57,9 +57,9 @@ private:
 }  // namespace
 
 void close_elsewhere(mempool::shm::UniqueFd fd) noexcept {
-    // Leaked: its threads may sleep in close() when the process ends.
-    static auto* const kInstance = new Closer;
     try {
+        // Leaked: its threads may sleep in close() when the process ends.
+        static auto* const kInstance = new Closer;
         kInstance->push(std::move(fd));
     } catch (const std::exception& e) {
         // It stays in the queue, for a thread that there is or the next that can be started.

@@ -105,7 +105,8 @@ Answer end_client(Service& service, Conversation& c, const Request& request) {
     if (how == shm::EndHow::kKill) {
         if (client->pidfd() < 0) {
             return deny(ESRCH, fmt::format("mempoold cannot see the process of client {}: end it "
-                                           "where it runs, or use --force",
+                                           "where it runs; once you know that it has ended, --force "
+                                           "takes its slots",
                                            wanted.client));
         }
         answer = reply_with(payload::Ended{.alive = 1});
@@ -114,6 +115,15 @@ Answer end_client(Service& service, Conversation& c, const Request& request) {
     }
     if (how != shm::EndHow::kRefuse && how != shm::EndHow::kForce) {
         return deny(EINVAL, "an unknown way to end a client: use matching releases");
+    }
+    if (!pool->heeds_ends() && how == shm::EndHow::kForce && client->pidfd() < 0) {
+        // Nobody but the operator can know that it has ended, and nothing else would free its id.
+        log_warning("pool '{}': uid {} says that client {}, which cannot be seen, has ended",
+                    pool->name(), c.peer.uid, wanted.client);
+        const std::uint64_t before = pool->view().live().reclaimed.load(std::memory_order_relaxed);
+        client->process_ended();
+        return reply_with(payload::Ended{
+            .slots = pool->view().live().reclaimed.load(std::memory_order_relaxed) - before});
     }
     if (!pool->heeds_ends()) {
         return deny(EOPNOTSUPP,

@@ -21,7 +21,7 @@ std::shared_ptr<Attachment> find_proved(Service& service, const std::shared_ptr<
     const shm::ClientId id{static_cast<std::uint32_t>(shown.client)};
     const bool possible =
         shown.key == pool->storage().key() && shown.client < pool->clients().size();
-    const auto client = possible ? service.supervisor.find(*pool, id) : nullptr;
+    auto client = possible ? service.supervisor.find(*pool, id) : nullptr;
     const bool ours = client && client->is_live() && client->is_proved_by(shown.token, shown.epoch);
     if (!ours || client->stage() == Attachment::Stage::kEnded) {
         answer = deny(ESTALE, fmt::format("client {} of pool '{}' has ended, or is another's: "

@@ -138,7 +138,7 @@ std::string runtime_place(const std::string& socket, bool asked) {
     if (asked || (!told && !socket.empty() && socket != default_directory() + "/mempoold.sock")) {
         return socket + ".d";
     }
-    const std::string directory = default_directory();
+    std::string directory = default_directory();
     if (directory.empty()) {
         throw std::runtime_error(
             "no place for the lock and the index of the pools: set RuntimeDirectory= in the unit, "

@@ -76,17 +76,17 @@ Peer read_peer(int socket) {
         fail(errno, "SO_PEERCRED");
     }
     // A process stays in its user namespace, whose maps are written once.
-    static const auto strange_uid =
+    static const auto kStrangeUid =
         number_of_strangers("/proc/self/uid_map", "/proc/sys/kernel/overflowuid");
-    static const auto strange_gid =
+    static const auto kStrangeGid =
         number_of_strangers("/proc/self/gid_map", "/proc/sys/kernel/overflowgid");
     Peer peer{credentials.pid, credentials.uid, credentials.gid, read_groups(socket)};
-    if (strange_uid && peer.uid == *strange_uid) {
+    if (kStrangeUid && peer.uid == *kStrangeUid) {
         peer.uid = kNoUser;
     }
-    if (strange_gid) {
-        std::erase(peer.groups, *strange_gid);
-        if (peer.gid == *strange_gid) {
+    if (kStrangeGid) {
+        std::erase(peer.groups, *kStrangeGid);
+        if (peer.gid == *kStrangeGid) {
             peer.gid = kNoGroup;
         }
     }

@@ -97,14 +97,16 @@ FdStore::Descriptors take_passed_descriptors() {
 
 FdStore::FdStore(Descriptors& passed) {
     for (auto& [name, fd] : passed) {
-        if (const auto segment = parse_name(name)) {
-            inherited_[*segment] = std::move(fd);
-        } else if (const auto client = parse_client(name)) {
-            inherited_clients_[*client] = std::move(fd);
-            ++clients_kept_;
-        }
-        if (!fd && kept_.insert(name).second) {
+        const auto segment = parse_name(name);
+        const auto client = parse_client(name);
+        if ((segment || client) && kept_.insert(name).second) {
             name_bytes_ += name.size() + 1;
+            clients_kept_ += client ? 1U : 0U;
+        }
+        if (segment) {
+            inherited_[*segment] = std::move(fd);
+        } else if (client) {
+            inherited_clients_[*client] = std::move(fd);
         }
     }
     std::erase_if(passed, [](const auto& item) { return !item.second; });

@@ -665,7 +665,7 @@ std::string NamedBacking::mend_plain() {
     }
     struct stat there {};
     const bool taken = ::lstat(path.c_str(), &there) == 0;
-    const std::string fault =
+    std::string fault =
         taken ? fmt::format("{} belongs to {}", path, describe_user(there.st_uid))
               : fmt::format("{} cannot be made ({})", path, std::generic_category().message(error));
     if (!complained_of_plain_) {

@@ -63,8 +63,8 @@ public:
     void add_segment(std::uint32_t slots, std::uint64_t now);
     /// Makes the object of one more segment; one at a time. Throws as add_segment().
     std::unique_ptr<NewSegment> begin_segment(std::uint32_t slots, std::uint64_t now);
-    /// Announces `segment`, which has no more steps to do. Throws as add_segment().
-    void announce(NewSegment& segment);
+    /// Announces `made`, which has no more steps to do. Throws as add_segment().
+    void announce(NewSegment& made);
 
     /// Which bytes of which file slot `i` is. The descriptor stays open as long as this object.
     struct SlotBytes {

@@ -62,7 +62,7 @@ void Supervisor::adopt(const std::shared_ptr<ServedPool>& pool) {
             ++unseen;
             log_warning(
                 "pool '{}': client {} (pid {}, {}) cannot be seen from here and counts as alive; "
-                "if it is not, mempoolctl reclaim {} --client {}",
+                "once you know that it has ended: mempoolctl reclaim {} --client {} --force",
                 pool->name(), number, process.pid, found->client.command, pool->name(), number);
         }
     }
