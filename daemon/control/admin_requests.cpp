@@ -104,10 +104,11 @@ Answer end_client(Service& service, Conversation& c, const Request& request) {
     const auto how = static_cast<shm::EndHow>(wanted.how);
     if (how == shm::EndHow::kKill) {
         if (client->pidfd() < 0) {
-            return deny(ESRCH, fmt::format("mempoold cannot see the process of client {}: end it "
-                                           "where it runs; once you know that it has ended, --force "
-                                           "takes its slots",
-                                           wanted.client));
+            return deny(ESRCH,
+                        fmt::format("mempoold cannot see the process of client {}: end it "
+                                    "where it runs; once you know that it has ended, --force "
+                                    "takes its slots",
+                                    wanted.client));
         }
         answer = reply_with(payload::Ended{.alive = 1});
         answer.passed_fd = client->pidfd();

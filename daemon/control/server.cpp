@@ -193,7 +193,8 @@ Server::Refusal Server::check_limits(const Peer& peer, int connection) const {
                                  ? service_.max_connections_per_user
                                  : std::max<std::size_t>(most_sessions_ / 4, 1);
     const auto found = sessions_of_.find(peer.uid);
-    if (found != sessions_of_.end() && found->second >= most) {
+    const std::size_t has = found == sessions_of_.end() ? 0 : found->second;
+    if (has >= most) {
         return {EUSERS, fmt::format("uid {} is at its limit of {} connections to mempoold: end "
                                     "some, or raise max_connections_per_user",
                                     peer.uid, most)};
@@ -201,7 +202,20 @@ Server::Refusal Server::check_limits(const Peer& peer, int connection) const {
     if (connection >= service_.budget.for_clients) {
         return {EMFILE, service_.budget.explain()};
     }
-    return sessions_.size() < kMaxSessions ? Refusal{} : at_limit(kMaxSessions);
+    // So that several users together can't take all: each can have half of what the others leave,
+    // and who comes last finds some.
+    const std::size_t taken = sessions_.size() + unread_.size();
+    const std::size_t free = most_sessions_ - std::min(taken, most_sessions_);
+    if (free == 0) {
+        return at_limit(most_sessions_);
+    }
+    if (has >= free) {
+        return {EUSERS, fmt::format("uid {} has {} connections to mempoold, and the last {} are "
+                                    "kept for others: end some, or raise LimitNOFILE (ulimit -n) "
+                                    "of mempoold",
+                                    peer.uid, has, free)};
+    }
+    return {};
 }
 
 Server::Refusal Server::at_limit(std::size_t most) {

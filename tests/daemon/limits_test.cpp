@@ -1,5 +1,6 @@
 // What one user may take, and that others are served meanwhile. Needs root, to be several users.
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -107,6 +108,36 @@ TEST_F(UsersLimitsTest, AFloodOfConnectionsByOneUserLeavesOthersServed) {
     });
     const PoolClient roots(socket(), pool_);
     EXPECT_THAT(daemon_.log(), HasSubstr("is at its limit of 20 connections to mempoold"));
+}
+
+TEST_F(UsersLimitsTest, UsersWhoActTogetherLeaveConnectionsForOthers) {
+    daemon_.start({"--pool", pool_ + ":64x64,allow_users=*", "--max-connections-per-user", "1000"});
+    const rlimit descriptors{512, 512};
+    ASSERT_EQ(::prlimit(daemon_.pid(), RLIMIT_NOFILE, &descriptors, nullptr), 0);
+    std::vector<std::unique_ptr<ChildProcess>> floods;
+    for (uid_t accomplice = 0; accomplice < 4; ++accomplice) {
+        floods.push_back(std::make_unique<ChildProcess>([&] {
+            become(kGreedy - accomplice);
+            auto* kept = new std::vector<std::unique_ptr<RawClient>>;  // leaked: they stay open
+            bool served = true;
+            while (served) {
+                kept->push_back(std::make_unique<RawClient>(socket()));
+                const auto reply = kept->back()->ask(make_request(RequestKind::kStatus));
+                served = reply && reply->error == 0;
+            }
+            expect(kept->size() > 5, "some connections for each");
+            RawClient listener(socket());
+            const auto reply = listener.receive();
+            const std::string text = reply ? std::string(shm::text_of(reply->text)) : "no answer";
+            expect(text.find("are kept for others") != std::string::npos, text);
+        }));
+    }
+    const ChildProcess modest([&] {
+        become(kModest);
+        PoolClient client(socket(), pool_);
+        expect(client.get(5) == 5, "slots for another user");
+    });
+    const PoolClient roots(socket(), pool_);
 }
 
 TEST_F(UsersLimitsTest, AUserMayConnectAgainOnceItsConnectionsAreClosed) {

@@ -264,7 +264,7 @@ bool punch_own_copy(Attacker& a) {
                        static_cast<off_t>(a.below(static_cast<std::uint64_t>(size))), 65536) == 0;
 }
 
-// Nonsense in the metadata of its own pool.
+// Nonsense in the metadata of its own pool, half of it in the header.
 bool scribble(Attacker& a) {
     auto g = grip(a);
     if (!g) {
@@ -272,8 +272,9 @@ bool scribble(Attacker& a) {
     }
     for (int k = 0; k < 64; ++k) {
         const std::uint64_t nonsense = a.random();
+        const std::uint64_t most = k % 2 == 0 ? sizeof(shm::Header) : 1U << 17U;
         (void)!::pwrite(g->segment.get(), &nonsense, sizeof(nonsense),
-                        static_cast<off_t>(a.below(1U << 17U) & ~std::uint64_t{7}));
+                        static_cast<off_t>(a.below(most) & ~std::uint64_t{7}));
     }
     return true;
 }

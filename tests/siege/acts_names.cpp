@@ -34,15 +34,27 @@ const std::string& any_pool(Attacker& a) {
     return a.below(2) == 0 ? a.scene().open_pool : a.scene().work_pool;
 }
 
+// The first number that no segment of `pool` with a plain name has.
+std::string next_number(const std::string& pool) {
+    std::uint32_t number = 1;
+    const std::string plain = "/dev/shm/mempool." + pool + ".";
+    while (number < mempool::shm::kMaxSegments &&
+           ::access((plain + std::to_string(number)).c_str(), F_OK) == 0) {
+        ++number;
+    }
+    return std::to_string(number);
+}
+
 // A name that the daemon might use next: of the pool, of a segment, of what it sets aside, or one
 // that looks as if it were drawn at random.
 std::string foreseen(Attacker& a) {
-    std::string name = "/dev/shm/mempool." + any_pool(a);
+    const std::string& pool = any_pool(a);
+    std::string name = "/dev/shm/mempool." + pool;
     switch (a.below(5)) {
         case 0:
             return name;
         case 1:
-            return name + ".1";
+            return name + "." + next_number(pool);
         case 2:
             return name + "." + std::to_string(1 + a.below(255));
         case 3:
