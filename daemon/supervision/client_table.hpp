@@ -66,7 +66,7 @@ private:
     struct Entry {
         bool attached = false;
         std::uint64_t freed = 0;        // grows with each removal: smallest is free for longest
-        std::uint64_t attached_at = 0;  // seconds since the epoch
+        std::uint64_t attached_at = 0;  // seconds of the pool's clock
         ClientIdentity identity;
     };
     static void describe(const Entry& entry, mempool::shm::ClientRecord& record) noexcept;

@@ -14,6 +14,7 @@
 #include "daemon/storage/storage.hpp"
 #include "daemon/supervision/client_table.hpp"
 #include "daemon/supervision/quota_watch.hpp"
+#include "mempool/shm/pool_clock.hpp"
 #include "mempool/shm/reclaim.hpp"
 #include "mempool/shm/repair.hpp"
 
@@ -87,6 +88,7 @@ private:
     PoolConfig config_;
     std::unique_ptr<Storage> storage_;
     ClientTable clients_;
+    mempool::shm::PoolClock clock_;
 
     std::uint64_t seen_activity_ = 0;
     bool growth_pending_ = true;  // ask the policy even if nothing moved
@@ -99,7 +101,7 @@ private:
     bool restored_ = false;          // header or segment table, when they were looked at last
     std::uint64_t next_detached_scan_ = 0;
     std::optional<Clock::time_point> last_tick_;
-    std::uint64_t last_tick_time_ = 0;  // the same, seconds since the epoch
+    std::uint64_t last_tick_time_ = 0;  // the same, by the pool's clock
     QuotaWatch quota_watch_;
 };
 

@@ -298,7 +298,7 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
     return result;
 }
 
-/// Frees slots that are DETACHED and whose time is at most `not_after` (seconds since the epoch);
+/// Frees slots that are DETACHED and whose time is at most `not_after`, of the pool's clock;
 /// how many. `erase` as in reclaim().
 ///
 /// Linearizes: each slot at R2 (or R1, when it is erased first).
