@@ -16,6 +16,7 @@
 #include "mempool/shm/census.hpp"
 #include "mempool/shm/names.hpp"
 #include "mempool/shm/pool.hpp"
+#include "mempool/shm/pool_clock.hpp"
 #include "mempool/shm/wire.hpp"
 #include "metadata.hpp"
 
@@ -85,6 +86,25 @@ const char* state_of(const Pool& pool, SlotWord word) {
     }
 }
 
+/// A time of the pool's clock as a date, for people: so long ago by that clock. 0 for 0.
+std::uint64_t date_of(const Pool& pool, std::uint32_t stamp) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    const std::int64_t date = std::chrono::duration_cast<std::chrono::seconds>(now).count() -
+                              std::int64_t{shm::age_of_stamp(pool.live(), stamp)};
+    return stamp == 0 || date < 0 ? 0 : static_cast<std::uint64_t>(date);
+}
+
+/// The process of the client that detached a slot at `stamp`; 0 if that client is gone.
+std::uint32_t detached_by(const Pool& pool, ClientId client, std::uint32_t stamp) {
+    if (raw(client) == 0 || raw(client) >= pool.geometry().shape.client_count) {
+        return 0;
+    }
+    const shm::ClientRecord& record = pool.client(client);
+    const bool same =
+        is_attached(record.state.load(std::memory_order_acquire)) && record.attached_at <= stamp;
+    return same ? record.pid : 0;
+}
+
 SlotInfo look_at(const Pool& pool, std::uint32_t index) {
     const SlotIndex i{index};
     const SlotWord word{pool.word(i).load(std::memory_order_acquire)};
@@ -92,7 +112,8 @@ SlotInfo look_at(const Pool& pool, std::uint32_t index) {
     info.index = index;
     info.state = state_of(pool, word);
     info.generation = raw(word.generation());
-    info.since = pool.record(i).time.load(std::memory_order_relaxed);
+    const std::uint32_t stamp = pool.record(i).time.load(std::memory_order_relaxed);
+    info.since = date_of(pool, stamp);
     info.tag = pool.record(i).tag.load(std::memory_order_relaxed);
     info.offset = pool.geometry().offset_of(i);
     info.handle = Handle(index, info.generation).value();
@@ -101,6 +122,9 @@ SlotInfo look_at(const Pool& pool, std::uint32_t index) {
         if (info.holder < pool.geometry().shape.client_count) {
             info.pid = pool.client(word.client()).pid;
         }
+    } else if (word.state() == SlotState::kDetached) {
+        info.holder = raw(word.client());
+        info.pid = detached_by(pool, word.client(), stamp);
     }
     return info;
 }
@@ -278,7 +302,7 @@ std::vector<ClientInfo> Inspector::clients() const {
                                .command = std::string(shm::text_of(record.command)),
                                .state = name_of(state),
                                .epoch = record.epoch.load(std::memory_order_relaxed),
-                               .attached_at = record.attached_at,
+                               .attached_at = date_of(pool, record.attached_at),
                                .held = census.held_by[c],
                                .cached = cached[c],
                                .quota = pool.live().quota.load(std::memory_order_relaxed),

@@ -61,14 +61,27 @@ Filter filter_of(const po::variables_map& options) {
 
 bool in_use(const SlotInfo& slot) { return slot.state == "held" || slot.state == "detached"; }
 
+/// Whether a client holds it, or is known to have detached it.
+bool has_client(const SlotInfo& slot) {
+    return slot.state == "held" || (slot.state == "detached" && slot.holder != 0);
+}
+
+bool pid_is_known(const SlotInfo& slot) { return slot.state == "held" || slot.pid != 0; }
+
+std::string pid_text(const SlotInfo& slot) {
+    if (!has_client(slot)) {
+        return "-";
+    }
+    return pid_is_known(slot) ? std::to_string(slot.pid) : "gone";
+}
+
 std::string handle_text(std::uint64_t handle) { return fmt::format("{:#018x}", handle); }
 
 Json to_json(const SlotInfo& slot) {
-    const bool held = slot.state == "held";
     return {{"index", slot.index},
             {"state", slot.state},
-            {"client", held ? Json(slot.holder) : Json()},
-            {"pid", held ? Json(slot.pid) : Json()},
+            {"client", has_client(slot) ? Json(slot.holder) : Json()},
+            {"pid", has_client(slot) && pid_is_known(slot) ? Json(slot.pid) : Json()},
             {"since", slot.since},
             {"age_seconds", in_use(slot) ? Json(age_of(slot.since)) : Json()},
             {"tag", slot.tag},
@@ -101,11 +114,10 @@ Colour colour_of_slot(std::string_view state) {
 }
 
 std::string to_line(const Table& table, const SlotInfo& slot, bool colour) {
-    const bool held = slot.state == "held";
     return table.line({{std::to_string(slot.index)},
                        {slot.state, colour_of_slot(slot.state)},
-                       {held ? std::to_string(slot.holder) : "-"},
-                       {held ? std::to_string(slot.pid) : "-"},
+                       {has_client(slot) ? std::to_string(slot.holder) : "-"},
+                       {pid_text(slot)},
                        {in_use(slot) ? format_duration(age_of(slot.since)) : "-"},
                        {slot.tag == 0 ? "-" : std::to_string(slot.tag)},
                        {std::to_string(slot.generation)},
@@ -181,7 +193,9 @@ const Command kSlots{
     .arguments = "POOL",
     .summary = "List a pool's slots: state, holder, age, tag",
     .details =
-        "FOR is how long a slot has been held or detached. Nothing stands still for this\n"
+        "FOR is how long a slot has been held or detached, by the pool's own clock, which the\n"
+        "daemon keeps. CLIENT and PID are the holder's, or of who detached it; 'gone': that\n"
+        "client has left. Nothing stands still for this\n"
         "list: lines printed one after the other were true one after the other.",
     .least_arguments = 1,
     .most_arguments = 1,

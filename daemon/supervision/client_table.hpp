@@ -94,7 +94,7 @@ private:
         mempool::shm::ClientState shown = mempool::shm::ClientState::kFree;
         std::uint32_t epoch = 0;
         std::uint64_t freed = 0;        // grows with each removal: smallest is free for longest
-        std::uint32_t attached_at = 0;  // seconds since the epoch
+        std::uint32_t attached_at = 0;  // seconds of the pool's clock
         ClientIdentity identity;
     };
     static void describe(const Entry& entry, mempool::shm::ClientRecord& record) noexcept;

@@ -1,10 +1,12 @@
 #include "daemon/supervision/served_pool.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <ctime>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -30,6 +32,19 @@ std::uint64_t epoch_now() noexcept {
 
 namespace {
 
+std::uint64_t boot_now_ns() noexcept {
+    timespec now{};
+    ::clock_gettime(CLOCK_BOOTTIME, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U +
+           static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// The inode of this process's time namespace; 0 where it is not to be found out.
+std::uint32_t time_namespace() noexcept {
+    struct stat found {};
+    return ::stat("/proc/self/ns/time", &found) == 0 ? static_cast<std::uint32_t>(found.st_ino) : 0;
+}
+
 std::uint64_t activity_of(const shm::Pool& view) {
     const shm::Depot depot(view);
     return depot.full_ring().activity() + depot.empty_ring().activity();
@@ -41,7 +56,10 @@ ServedPool::ServedPool(PoolConfig config, std::unique_ptr<Storage> storage, Work
     : worker_(worker),
       config_(std::move(config)),
       storage_(std::move(storage)),
-      clients_(storage_->view()) {}
+      clients_(storage_->view()),
+      clock_(storage_->view().live()) {
+    clock_.start(boot_now_ns(), time_namespace(), epoch_now());
+}
 
 void ServedPool::publish_options() const noexcept {
     view().live().options.store(config_.erase_on_put ? shm::kEraseOnPut : 0,
@@ -58,7 +76,7 @@ auto ServedPool::with_erase(Work work) {
 
 void ServedPool::begin_service() {
     shm::Live& live = view().live();
-    live.now.store(static_cast<std::uint32_t>(epoch_now()), std::memory_order_relaxed);
+    clock_.tick(boot_now_ns());
     publish_options();
     restore();
     // Nobody is served yet, so this is done at once. The former daemon is dead as its clients are.
@@ -98,7 +116,7 @@ void ServedPool::end_service() noexcept {
 }
 
 std::optional<shm::ClientId> ServedPool::attach(const ClientIdentity& client) {
-    return clients_.add(client, epoch_now());
+    return clients_.add(client, clock_.tick(boot_now_ns()));
 }
 
 void ServedPool::give_up() noexcept {
@@ -211,8 +229,7 @@ ServedPool::EndedClient ServedPool::end_client(shm::ClientId id, bool force) {
 }
 
 void ServedPool::free_detached(std::uint64_t seconds, std::function<void(std::uint64_t)> done) {
-    const std::uint64_t now = epoch_now();
-    view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
+    const std::uint64_t now = clock_.tick(boot_now_ns());
     const auto not_after = static_cast<std::uint32_t>(now > seconds ? now - seconds : 0);
     begin_work();
     const auto pass = std::make_shared<DetachedPass>(view(), shm::DetachedSince{&view(), not_after},
@@ -411,18 +428,18 @@ constexpr std::chrono::seconds kLongestTick{5};
 }  // namespace
 
 void ServedPool::tick_second() {
-    const std::uint64_t now = epoch_now();
-    view().live().now.store(static_cast<std::uint32_t>(now), std::memory_order_relaxed);
+    const std::uint64_t now = clock_.tick(boot_now_ns());
     storage_->check_sizes();
     storage_->check_names();
     publish_options();
     restore();
     mend_rings();
     shm::rehint(view());
+    shm::take_out_the_stopped(view());
     correct_waiters();
     watch_quota();
-    // Slots are stamped with the time of the last tick. While there was none, or the clock was
-    // set, stamps say nothing about age: let them all grow old anew.
+    // Slots are stamped with the time of the last tick. While there was none, stamps say nothing
+    // about age: let them all grow old again.
     const Clock::time_point ticked = Clock::now();
     const bool regular = last_tick_ && ticked - *last_tick_ < kLongestTick &&
                          now - last_tick_time_ <= std::uint64_t{kLongestTick.count()};
@@ -455,16 +472,7 @@ void ServedPool::correct_waiters() noexcept {
 }
 
 std::uint32_t ServedPool::excess_of_waiters() const noexcept {
-    const shm::Pool& pool = view();
-    std::uint32_t waiting = 0;
-    for (std::uint32_t l = 1; l < pool.geometry().lane_count; ++l) {
-        const shm::LaneRecord& lane = pool.lane(shm::LaneId{l});
-        const shm::LaneWord word{lane.word.load(std::memory_order_relaxed)};
-        if (word.state() == shm::LaneState::kOwned) {
-            waiting += lane.waiting.load(std::memory_order_relaxed);
-        }
-    }
-    return pool.live().waiters.load(std::memory_order_relaxed) - waiting;
+    return view().live().waiters.load(std::memory_order_relaxed) - shm::count_waiters(view());
 }
 
 // Only if it still is too high by that.

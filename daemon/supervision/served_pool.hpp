@@ -22,6 +22,7 @@
 #include "daemon/storage/storage.hpp"
 #include "daemon/supervision/client_table.hpp"
 #include "daemon/supervision/quota_watch.hpp"
+#include "mempool/shm/pool_clock.hpp"
 #include "mempool/shm/reclaim.hpp"
 #include "mempool/shm/repair.hpp"
 
@@ -142,6 +143,7 @@ private:
     PoolConfig config_;
     std::unique_ptr<Storage> storage_;
     ClientTable clients_;
+    mempool::shm::PoolClock clock_;
     std::atomic<bool> given_up_{false};  // the worker's jobs look at it
     std::uint32_t under_way_ = 0;        // passes and growths; the files stay open meanwhile
 
@@ -159,7 +161,7 @@ private:
     bool restored_ = false;          // header or segment table, when they were looked at last
     std::uint64_t next_detached_scan_ = 0;
     std::optional<Clock::time_point> last_tick_;
-    std::uint64_t last_tick_time_ = 0;  // the same, seconds since the epoch
+    std::uint64_t last_tick_time_ = 0;  // the same, by the pool's clock
     bool freeing_detached_ = false;
     bool counting_ = false;  // for the quota
     QuotaWatch quota_watch_;

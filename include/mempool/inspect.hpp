@@ -84,8 +84,8 @@ struct MEMPOOL_STRING_ABI SegmentInfo {
 struct MEMPOOL_STRING_ABI SlotInfo {
     std::uint32_t index = 0;
     std::string state;         ///< "free", "cached", "held", "detached" or "unknown"
-    std::uint32_t holder = 0;  ///< client id, where held
-    std::uint32_t pid = 0;     ///< the holder's
+    std::uint32_t holder = 0;  ///< client id, where held; where detached, who did that (0: unknown)
+    std::uint32_t pid = 0;     ///< that client's; 0 if it has detached the slot and is gone
     std::uint32_t generation = 0;
     std::uint64_t since = 0;  ///< seconds since the epoch of the last get, adopt or detach; 0 never
     std::uint32_t tag = 0;

@@ -108,13 +108,14 @@ TEST_P(EndClient, AfterEveryInstructionItLosesAndKeepsNothing) {
 INSTANTIATE_TEST_SUITE_P(Operation, EndClient, testing::ValuesIn(scenarios()),
                          [](const auto& scenario) { return scenario.param.name; });
 
-// The daemon stops after any instruction of a shut_out(), and the client works on.
+// The daemon stops somewhere in a shut_out(), and the client works on.
 TEST(EndClientByAStoppedDaemon, TheClientIsRefusedOrKeepsItsMagazine) {
     if (!can_trace()) {
         GTEST_SKIP() << "ptrace is not permitted here";
     }
+    constexpr std::uint64_t kStride = 7;  // each from the beginning, and there are thousands
     bool over = false;
-    for (std::uint64_t steps = 0; !over; ++steps) {
+    for (std::uint64_t steps = 0; !over; steps += kStride) {
         SCOPED_TRACE("stopped after " + std::to_string(steps) + " instructions");
         World w(kSmall);
         w.open_both();

@@ -14,8 +14,12 @@
  * sleepers look again once, as after a slice or a reclaim, and it must hold then.
  * A waiter that saw a busy lane with slots looks again and doesn't sleep.
  *
+ * STOP: the last waiter is stopped at some moment and goes on later, its sleep over; meanwhile it may be
+ * taken out of the count (pulse.hpp). It is not asked of who stands still that it finds a slot.
+ *
  * Broken on purpose: ASK_EARLY (W1 before the put), NO_BARRIER (W3 left out), LATE_SEQUENCE (W4 after the
- * look), QUIET_GET (a get that brought a magazine doesn't do W1).
+ * look), QUIET_GET (a get that brought a magazine doesn't do W1). With STOP: STAYS_OUT (no W8), LATE_RETURN
+ * (W8 after the look), EARLY_RETURN (W8 before W4), QUIET_TAKER (no W6 after W9).
  */
 #ifndef PUTTERS
 #define PUTTERS 2
@@ -31,6 +35,11 @@
 #endif
 #ifndef KILL
 #define KILL 0
+#endif
+#ifdef STOP
+#define LIVELY provided (!stopped[me])
+#else
+#define LIVELY
 #endif
 #ifndef DEPTH
 #define DEPTH 4
@@ -53,6 +62,9 @@ byte waiters, sequence;
 byte looked[CLIENTS + 1];
 bool asleep[CLIENTS + 1], dead[CLIENTS + 1];
 bool somebody_died, looked_again;
+#ifdef STOP
+bool counted[CLIENTS + 1], stopped[CLIENTS + 1];
+#endif
 
 inline enter() {
     store(BUSY(me), 1); /* B1 */
@@ -186,14 +198,43 @@ inline put() {
 #endif
 }
 
-inline wait_for() {
+inline enlist() {
+#ifdef STOP
+    d_step { drain_all(me); waiters++; counted[me] = true } /* W2 */
+#else
     d_step { drain_all(me); waiters++ } /* W2 */
-#ifndef NO_BARRIER
-    membarrier(x); /* W3 */
 #endif
+#ifndef NO_BARRIER
+    membarrier(x) /* W3 */
+#endif
+}
+
+#ifdef STOP
+inline come_back() {
+    if /* W8 */
+    :: !counted[me] -> enlist()
+    :: else
+    fi
+}
+#endif
+
+inline wait_for() {
+    enlist();
     do
-    :: seen = sequence; /* W4 */
+    ::
+#ifdef STOP
+#ifdef EARLY_RETURN
+       come_back();
+#endif
+#endif
+       seen = sequence; /* W4 */
+#if defined(STOP) && !defined(EARLY_RETURN) && !defined(STAYS_OUT) && !defined(LATE_RETURN)
+       come_back();
+#endif
        get();
+#ifdef LATE_RETURN
+       come_back();
+#endif
        if
        :: got -> break
        :: !got && others_busy
@@ -207,9 +248,60 @@ end:      !asleep[me]
        seen = 0
     od;
     seen = 0;
+#ifdef STOP
+    d_step {
+        if
+        :: counted[me] -> counted[me] = false; waiters--
+        :: else
+        fi
+    }
+#else
     waiters--;
+#endif
     share_if_waited_for()
 }
+
+#ifdef STOP
+proctype stopper() {
+    byte v;
+    if
+    :: true -> stopped[CLIENTS] = true; d_step { stopped[CLIENTS] = false; asleep[CLIENTS] = false }
+    :: true
+    fi
+}
+
+/* take_out_the_stopped(), for the last waiter, which stood still for a second; it may go on now. */
+proctype taker() {
+    byte v;
+    bool ok;
+    if
+    :: stopped[CLIENTS] ->
+       d_step { /* W9 */
+           if
+           :: counted[CLIENTS] -> counted[CLIENTS] = false; waiters--; ok = true
+           :: else
+           fi
+       }
+#ifndef QUIET_TAKER
+       if
+       :: ok ->
+          d_step { /* W6 */
+              sequence++;
+              v = 1;
+              do
+              :: v <= CLIENTS -> asleep[v] = false; v++
+              :: else -> break
+              od;
+              v = 0;
+              ok = false
+          }
+       :: else
+       fi
+#endif
+    :: true
+    fi
+}
+#endif
 
 #define LOCALS byte n, v, x, seen; bool got, refilled, others_busy
 
@@ -225,7 +317,7 @@ inline getting() {
 
 proctype putter(byte me) { LOCALS; put() }
 proctype getter(byte me) { LOCALS; getting() }
-proctype waiter(byte me) { LOCALS; wait_for() }
+proctype waiter(byte me) LIVELY { LOCALS; wait_for() }
 
 #if KILL
 proctype mortal_putter(byte me) { LOCALS; { put() } unless { dead[me] } }
@@ -314,6 +406,10 @@ init {
         od;
 #if KILL
         run killer();
+#endif
+#ifdef STOP
+        run stopper();
+        run taker();
 #endif
         run monitor()
     }

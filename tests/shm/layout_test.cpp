@@ -67,15 +67,17 @@ std::string dump_segment_zero() {
                MEMPOOL_FIELD(H, generation_0), MEMPOOL_FIELD(H, state), MEMPOOL_FIELD(H, name),
                MEMPOOL_FIELD(H, geometry), MEMPOOL_FIELD(H, runtime_device),
                MEMPOOL_FIELD(H, runtime_inode), MEMPOOL_FIELD(H, reserved)) +
-           MEMPOOL_DUMP(
-               Live, MEMPOOL_FIELD(L, now), MEMPOOL_FIELD(L, segment_count),
-               MEMPOOL_FIELD(L, options), MEMPOOL_FIELD(L, waiters), MEMPOOL_FIELD(L, quota),
-               MEMPOOL_FIELD(L, grow_wanted), MEMPOOL_FIELD(L, wake_sequence),
-               MEMPOOL_FIELD(L, promised_until), MEMPOOL_FIELD(L, reclaimed),
-               MEMPOOL_FIELD(L, deaths), MEMPOOL_FIELD(L, grown), MEMPOOL_FIELD(L, grow_failures),
-               MEMPOOL_FIELD(L, daemon_pid), MEMPOOL_FIELD(L, daemon_starts),
-               MEMPOOL_FIELD(L, growing), MEMPOOL_FIELD(L, growth_deaths), MEMPOOL_FIELD(L, full),
-               MEMPOOL_FIELD(L, empty), MEMPOOL_FIELD(L, reserved)) +
+           MEMPOOL_DUMP(Live, MEMPOOL_FIELD(L, now), MEMPOOL_FIELD(L, segment_count),
+                        MEMPOOL_FIELD(L, options), MEMPOOL_FIELD(L, waiters),
+                        MEMPOOL_FIELD(L, quota), MEMPOOL_FIELD(L, grow_wanted),
+                        MEMPOOL_FIELD(L, wake_sequence), MEMPOOL_FIELD(L, promised_until),
+                        MEMPOOL_FIELD(L, pulses_felt_at), MEMPOOL_FIELD(L, reclaimed),
+                        MEMPOOL_FIELD(L, deaths), MEMPOOL_FIELD(L, grown),
+                        MEMPOOL_FIELD(L, grow_failures), MEMPOOL_FIELD(L, daemon_pid),
+                        MEMPOOL_FIELD(L, daemon_starts), MEMPOOL_FIELD(L, growing),
+                        MEMPOOL_FIELD(L, growth_deaths), MEMPOOL_FIELD(L, ticked_at),
+                        MEMPOOL_FIELD(L, ticked_in), MEMPOOL_FIELD(L, full),
+                        MEMPOOL_FIELD(L, empty), MEMPOOL_FIELD(L, reserved)) +
            MEMPOOL_DUMP(RingState, MEMPOOL_FIELD(R, head), MEMPOOL_FIELD(R, tail));
 }
 
@@ -117,10 +119,11 @@ std::string dump_records() {
            MEMPOOL_DUMP(LaneRecord, MEMPOOL_FIELD(L, word), MEMPOOL_FIELD(L, loaded),
                         MEMPOOL_FIELD(L, previous), MEMPOOL_FIELD(L, busy),
                         MEMPOOL_FIELD(L, revoked), MEMPOOL_FIELD(L, waiting),
-                        MEMPOOL_FIELD(L, reserved0), MEMPOOL_FIELD(L, gets), MEMPOOL_FIELD(L, puts),
+                        MEMPOOL_FIELD(L, pulse), MEMPOOL_FIELD(L, gets), MEMPOOL_FIELD(L, puts),
                         MEMPOOL_FIELD(L, exhausted), MEMPOOL_FIELD(L, refused),
                         MEMPOOL_FIELD(L, steals), MEMPOOL_FIELD(L, farewell),
-                        MEMPOOL_FIELD(L, mapped_at), MEMPOOL_FIELD(L, reserved1)) +
+                        MEMPOOL_FIELD(L, mapped_at), MEMPOOL_FIELD(L, counted),
+                        MEMPOOL_FIELD(L, pulse_before), MEMPOOL_FIELD(L, reserved1)) +
            MEMPOOL_DUMP(SlotRecord, MEMPOOL_FIELD(R, word), MEMPOOL_FIELD(R, time),
                         MEMPOOL_FIELD(R, tag)) +
            MEMPOOL_DUMP(MagazineHead, MEMPOOL_FIELD(M, word), MEMPOOL_FIELD(M, count),

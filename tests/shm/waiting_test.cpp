@@ -25,6 +25,7 @@ constexpr WaitSlices kOnlyWakes{.usual = std::chrono::hours{1},
 // Each of `threads` gets a slot, waiting if there is none, and returns it, `rounds` times.
 void trade(std::uint32_t slots, std::uint32_t capacity, std::uint32_t threads, int rounds) {
     TestPool test({.slots = slots, .capacity = capacity, .client_count = threads + 2});
+    test.pool().header().incompat = 0;  // no pulses: who sleeps for so long would be taken out
     std::atomic<int> holders{0};
     const auto work = [&](std::uint32_t id) {
         Lane lane(test.pool(), LaneId{id}, ClientId{id}, 0);
@@ -85,9 +86,98 @@ TEST(Waiting, DeadWaiterIsSubtractedByItsReclaim) {
     // As SIGKILL leaves it: counted, and nobody to take it back.
     test.pool().live().waiters.fetch_add(2);
     lane.record().waiting.fetch_add(2);
+    lane.record().counted.fetch_add(2);
     test.bury(ClientId{1});
     EXPECT_EQ(test.pool().live().waiters.load(), 0U);
     EXPECT_EQ(lane.record().waiting.load(), 0U);
+    EXPECT_EQ(count_waiters(test.pool()), 0U);
+}
+
+// As the daemon does each second, and a put that shares: twice, a second apart.
+void look_twice(const Pool& pool) {
+    for (int k = 0; k < 2; ++k) {
+        pool.live().pulses_felt_at.store(0);
+        take_out_the_stopped(pool);
+    }
+}
+
+TEST(Waiting, WhoStandsStillIsNotCountedUntilItGoesOn) {
+    TestPool test;
+    Lane lane = test.open(LaneId{1}, ClientId{1});
+    Live& live = test.pool().live();
+    int looks = 0;
+    const auto stop_in_the_first = [&](Turn) {
+        EXPECT_EQ(live.waiters.load(), 1U);  // again, and before it looks
+        EXPECT_EQ(lane.record().waiting.load(), 1U);
+        if (++looks == 1) {
+            look_twice(test.pool());
+            EXPECT_EQ(live.waiters.load(), 0U);
+            EXPECT_FALSE(lane.is_waited_for());
+        }
+        return looks == 3 ? GetResult::kOk : GetResult::kExhausted;
+    };
+    const WaitSlices short_ones{.usual = std::chrono::microseconds{1}};
+    EXPECT_EQ(wait(test.pool(), lane.record(), MonotonicClock::time_point::max(), stop_in_the_first,
+                   short_ones),
+              GetResult::kOk);
+    EXPECT_EQ(live.waiters.load(), 0U);
+    EXPECT_EQ(lane.record().waiting.load(), 0U);
+}
+
+TEST(Waiting, WhoMovesStaysCounted) {
+    TestPool test;
+    Lane lane = test.open(LaneId{1}, ClientId{1});
+    Live& live = test.pool().live();
+    Registration waiter(live, lane.record());
+    EXPECT_FALSE(waiter.is_counted());
+    (void)waiter.enlist();
+    for (int k = 0; k < 5; ++k) {
+        waiter.tick();
+        live.pulses_felt_at.store(0);
+        take_out_the_stopped(test.pool());
+        EXPECT_TRUE(waiter.is_counted());
+    }
+    look_twice(test.pool());
+    EXPECT_FALSE(waiter.is_counted());
+    EXPECT_EQ(live.waiters.load(), 0U);
+}
+
+TEST(Waiting, PutsStopSharingForOneThatStandsStillWithoutADaemon) {
+    TestPool test;
+    Lane stopped = test.open(LaneId{1}, ClientId{1});
+    Lane other = test.open(LaneId{2}, ClientId{2});
+    Live& live = test.pool().live();
+    {
+        Registration waiter(live, stopped.record());
+        (void)waiter.enlist();
+        waiter.tick();
+        std::uint32_t shared = 0;
+        for (; other.is_waited_for(); ++shared) {
+            ASSERT_LT(shared, 3U);
+            live.pulses_felt_at.store(0);  // a second later
+            Taken t;
+            ASSERT_EQ(other.get(test.limit(), t), GetResult::kOk);
+            ASSERT_EQ(other.put(t, test.limit()), PutResult::kOk);
+        }
+        EXPECT_EQ(shared, 2U);
+    }
+    EXPECT_EQ(live.waiters.load(), 0U);  // not once more at its end
+}
+
+TEST(Waiting, PulsesAreFeltOnceInAWhile) {
+    TestPool test;
+    Lane lane = test.open(LaneId{1}, ClientId{1});
+    Live& live = test.pool().live();
+    Registration waiter(live, lane.record());
+    (void)waiter.enlist();
+    look_twice(test.pool());
+    EXPECT_FALSE(waiter.is_counted());
+    (void)waiter.enlist();
+    for (int k = 0; k < 100; ++k) {
+        live.pulses_felt_at.store(monotonic_ns());
+        take_out_the_stopped(test.pool());
+    }
+    EXPECT_TRUE(waiter.is_counted());
 }
 
 // A promise that outlived its keeping made those it held back patient in turn, and so on for ever.

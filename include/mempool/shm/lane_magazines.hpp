@@ -6,7 +6,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 
 #include "mempool/shm/depot.hpp"
@@ -14,6 +13,7 @@
 #include "mempool/shm/layout.hpp"
 #include "mempool/shm/membarrier.hpp"
 #include "mempool/shm/pool.hpp"
+#include "mempool/shm/pulse.hpp"
 #include "mempool/shm/steal.hpp"
 
 namespace mempool::shm {
@@ -26,12 +26,6 @@ enum class Turn : std::uint8_t {
 
 /// Longest time for which Live::promised_until may bind anybody.
 constexpr std::uint64_t kLongestPromiseNs = 20'000'000;
-
-[[nodiscard]] inline std::uint64_t monotonic_ns() noexcept {
-    const auto now = std::chrono::steady_clock::now().time_since_epoch();
-    return static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
-}
 
 /// Not thread-safe: one caller at a time, and never after a fork.
 class LaneMagazines {
@@ -83,7 +77,8 @@ public:
         return ended_ || client.epoch.load(std::memory_order_acquire) != epoch_;  // E1
     }
 
-    /// Gives what the lane has cached to the depot, for those who wait, and wakes one a slot.
+    /// Gives what the lane has cached to the depot, for those who wait, and wakes one a slot. Now
+    /// and then feels whether those who wait are at work: else each put would share for nobody.
     [[gnu::noinline, gnu::cold]] void share() noexcept {
         std::uint64_t slots = 0;
         if (enter()) {
@@ -95,6 +90,7 @@ public:
         }
         leave();
         depot_.wake(slots);
+        take_out_the_stopped(depot_.pool());
     }
 
     /// Whether somebody sleeps in get_for(). To be asked after a put, outside the busy section.

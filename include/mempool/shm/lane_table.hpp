@@ -12,6 +12,7 @@
 
 #include "mempool/shm/layout.hpp"
 #include "mempool/shm/pool.hpp"
+#include "mempool/shm/pulse.hpp"
 
 namespace mempool::shm {
 
@@ -37,14 +38,6 @@ inline bool try_claim_lane(const Pool& pool, LaneId id, ClientId client) noexcep
     return true;
 }
 
-/// Takes `count` from the sum of waiters, never below zero: the daemon may have corrected it.
-inline void subtract_waiters(Live& live, std::uint32_t count) noexcept {
-    std::uint32_t seen = live.waiters.load(std::memory_order_relaxed);
-    while (count != 0 && !live.waiters.compare_exchange_weak(seen, seen > count ? seen - count : 0,
-                                                             std::memory_order_relaxed)) {
-    }
-}
-
 /// Frees lane `id`, which the caller owns and whose magazines it has given back. Never that of a
 /// client that was ended and may live: it would lose kShutOut.
 /// Linearizes: L2.
@@ -59,10 +52,10 @@ inline void free_lane(const Pool& pool, LaneId id) noexcept {
     lane.previous.store(raw(kNoMagazine), std::memory_order_relaxed);
     lane.busy.store(0, std::memory_order_relaxed);
     lane.revoked.store(0, std::memory_order_relaxed);
-    // Not zero: its threads died asleep. A death in between leaves a sum too high, which the daemon
+    // Some, if its threads died asleep. A death in between leaves a sum too high, which the daemon
     // corrects; too low a sum could cost somebody a wake.
-    const std::uint32_t asleep = lane.waiting.exchange(0, std::memory_order_relaxed);
-    subtract_waiters(pool.live(), asleep);
+    lane.waiting.store(0, std::memory_order_relaxed);
+    take_out(pool.live(), lane, WaitWord{lane.counted.load(std::memory_order_relaxed)});
     lane.word.store(LaneWord::make(seen.version() + 1U, LaneState::kFree).bits,  // L2
                     std::memory_order_release);
 }

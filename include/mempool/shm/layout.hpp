@@ -209,7 +209,7 @@ constexpr std::uint32_t kEraseOnPut = 1;
 /// Page 1 of segment 0: what changes while the pool lives. Grouped by who writes how often.
 struct Live {
     // Read by every get and put; written once a second, or when somebody begins to wait.
-    alignas(kCacheLine) std::atomic<std::uint32_t> now;  ///< seconds since the epoch
+    alignas(kCacheLine) std::atomic<std::uint32_t> now;  ///< seconds of the pool's clock
     std::atomic<std::uint32_t> segment_count;  ///< publishes SegmentEntry and all it names
     std::atomic<std::uint32_t> options;
     std::atomic<std::uint32_t> waiters;  ///< clients asleep in get_for; a hint the daemon corrects
@@ -220,6 +220,7 @@ struct Live {
         wake_sequence;  ///< futex: changes when a magazine is given to waiters
     std::atomic<std::uint64_t> promised_until;  ///< ns of CLOCK_MONOTONIC: until then the depot's
                                                 ///< slots are for those who have waited for long
+    std::atomic<std::uint64_t> pulses_felt_at;  ///< ns of CLOCK_MONOTONIC: see pulse.hpp
     // Written by the daemon.
     alignas(kCacheLine) std::atomic<std::uint64_t> reclaimed;  ///< slots taken back from the dead
     std::atomic<std::uint64_t> deaths;                         ///< clients reclaimed
@@ -229,6 +230,8 @@ struct Live {
     std::atomic<std::uint32_t> daemon_starts;
     std::atomic<std::uint32_t> growing;  ///< slots that the daemon is adding just now; 0: none
     std::atomic<std::uint32_t> growth_deaths;  ///< growths in a row that the daemon didn't outlive
+    std::atomic<std::uint64_t> ticked_at;      ///< ns of CLOCK_BOOTTIME that `now` stands for
+    std::atomic<std::uint32_t> ticked_in;      ///< inode of the time namespace it was read in
     RingState full;                            ///< magazines with slots
     RingState empty;                           ///< magazines without
     std::uint8_t reserved[kPage - 7 * kCacheLine];
@@ -268,7 +271,7 @@ struct ClientRecord {
     /// `time_namespace` is 0, else field 22 of /proc/PID/stat (clock ticks after boot) as read in
     /// that namespace. 0: unknown.
     std::uint64_t process;
-    std::uint32_t attached_at;  ///< seconds since the epoch
+    std::uint32_t attached_at;  ///< seconds of the pool's clock
     /// Grows when an attachment under this id ends. A client whose own number differs was ended.
     std::atomic<std::uint32_t> epoch;
     char command[16];              ///< as in /proc/PID/comm, zero-padded
@@ -290,7 +293,7 @@ struct LaneRecord {
     std::atomic<std::uint32_t> busy;      ///< 1 while an operation is under way
     std::atomic<std::uint32_t> revoked;   ///< kRevoked, kFenced, kShutOut
     std::atomic<std::uint32_t> waiting;   ///< threads of it that sleep in get_for
-    std::uint32_t reserved0;
+    std::atomic<std::uint32_t> pulse;     ///< grows each time one of these looks for a slot
     std::atomic<std::uint64_t> gets;
     std::atomic<std::uint64_t> puts;
     std::atomic<std::uint64_t> exhausted;  ///< gets that found nothing
@@ -301,13 +304,15 @@ struct LaneRecord {
     /// Of lane c, by client c: the address of segment 0 in its process, which tells a process that
     /// has executed another program and attached again; 0: not said.
     std::atomic<std::uint64_t> mapped_at;
-    std::uint8_t reserved1[40];
+    std::atomic<std::uint64_t> counted;       ///< WaitWord: its threads in Live::waiters
+    std::atomic<std::uint32_t> pulse_before;  ///< `pulse`, when it was looked at last
+    std::uint8_t reserved1[28];
 };
 
 /// A slot: who has it, since when, what for. In one cache line, which the holder has anyway.
 struct SlotRecord {
     std::atomic<std::uint64_t> word;  ///< SlotWord
-    std::atomic<std::uint32_t> time;  ///< seconds since the epoch of the last get, adopt or detach
+    std::atomic<std::uint32_t> time;  ///< of the pool's clock, at the last get, adopt or detach
     std::atomic<std::uint32_t> tag;   ///< the user's
 };
 
@@ -387,11 +392,12 @@ static_assert(offsetof(Live, now) == 0 && offsetof(Live, segment_count) == 4);
 static_assert(offsetof(Live, options) == 8 && offsetof(Live, waiters) == 12);
 static_assert(offsetof(Live, quota) == 16);
 static_assert(offsetof(Live, grow_wanted) == 64 && offsetof(Live, wake_sequence) == 68);
-static_assert(offsetof(Live, promised_until) == 72);
+static_assert(offsetof(Live, promised_until) == 72 && offsetof(Live, pulses_felt_at) == 80);
 static_assert(offsetof(Live, reclaimed) == 128 && offsetof(Live, deaths) == 136);
 static_assert(offsetof(Live, grown) == 144 && offsetof(Live, grow_failures) == 152);
 static_assert(offsetof(Live, daemon_pid) == 160 && offsetof(Live, daemon_starts) == 164);
 static_assert(offsetof(Live, growing) == 168 && offsetof(Live, growth_deaths) == 172);
+static_assert(offsetof(Live, ticked_at) == 176 && offsetof(Live, ticked_in) == 184);
 static_assert(offsetof(Live, full) == 192 && offsetof(Live, empty) == 320);
 static_assert(offsetof(Live, reserved) == 448);
 
@@ -422,7 +428,8 @@ static_assert(offsetof(LaneRecord, revoked) == 20 && offsetof(LaneRecord, waitin
 static_assert(offsetof(LaneRecord, gets) == 32 && offsetof(LaneRecord, puts) == 40);
 static_assert(offsetof(LaneRecord, exhausted) == 48 && offsetof(LaneRecord, refused) == 56);
 static_assert(offsetof(LaneRecord, steals) == 64 && offsetof(LaneRecord, farewell) == 72);
-static_assert(offsetof(LaneRecord, mapped_at) == 80);
+static_assert(offsetof(LaneRecord, mapped_at) == 80 && offsetof(LaneRecord, counted) == 88);
+static_assert(offsetof(LaneRecord, pulse) == 28 && offsetof(LaneRecord, pulse_before) == 96);
 
 static_assert(kSharedLayout<SlotRecord> && sizeof(SlotRecord) == 16);
 static_assert(offsetof(SlotRecord, word) == 0 && offsetof(SlotRecord, time) == 8);

@@ -1,8 +1,8 @@
 // Waiting for a slot: who sleeps is counted where those who put look, and is woken by them.
 //
-//   waiter   W2 waiters + 1 ; W3 barrier on all processors ;
-//            again: W4 sequence ; look in the own lane, the depot, all idle lanes ; W5 sleep on the
-//            sequence if it is still the one of W4
+//   waiter   again: W7 pulse + 1 ; W4 sequence ; W8 counted? if not: W2 waiters + 1 ; W3 barrier
+//            on all processors ; look in the own lane, the depot, all idle lanes ; W5 sleep on
+//            the sequence if it is still the one of W4
 //   putter   its put in a busy section ; B3 busy = 0 ; W1 waiters? if so: gives what it has cached
 //            to the depot, W6 sequence + 1, wakes one a slot
 //
@@ -12,6 +12,9 @@
 // after it has its W6 after W4, so W5 does not sleep or is woken. A get in mid-operation leaves
 // slots behind without a W1: then the look says kBusy, and the waiter looks again soon.
 // tests/model/wait.pml is this as a model.
+//
+// A waiter that stands still, stopped or not, is not counted until it goes on: pulse.hpp says by
+// whom, and why that loses no wake either.
 //
 // What a death costs: a putter killed before its wake, or a waiter killed or stopped behind one,
 // takes that wake along. The others wake by themselves after a slice, or at the reclaim.
@@ -58,20 +61,44 @@ constexpr std::uint64_t kPromiseNs = kLongestPromiseNs / 2;
 ///        away, which costs a slice.
 class Registration {
 public:
-    Registration(Live& live, LaneRecord& lane) noexcept : live_(live), waiting_(lane.waiting) {
-        live_.waiters.fetch_add(1, std::memory_order_seq_cst);  // W2
-        waiting_.fetch_add(1, std::memory_order_relaxed);
+    Registration(Live& live, LaneRecord& lane) noexcept : live_(live), lane_(lane) {
+        lane_.waiting.fetch_add(1, std::memory_order_relaxed);
     }
     Registration(const Registration&) = delete;
     Registration& operator=(const Registration&) = delete;
     ~Registration() {
-        waiting_.fetch_sub(1, std::memory_order_relaxed);
-        subtract_waiters(live_, 1);
+        WaitWord seen{lane_.counted.load(std::memory_order_relaxed)};
+        while (counts_ && seen.round() == round_ && seen.count() != 0) {
+            const WaitWord less = WaitWord::make(seen.round(), seen.count() - 1);
+            if (lane_.counted.compare_exchange_weak(seen.bits, less.bits,
+                                                    std::memory_order_relaxed)) {
+                subtract_waiters(live_, 1);
+                break;
+            }
+        }
+        lane_.waiting.fetch_sub(1, std::memory_order_relaxed);
+    }
+
+    /// A sign of life, before each look.
+    void tick() noexcept { lane_.pulse.fetch_add(1, std::memory_order_relaxed); }  // W7
+    /// Whether those who put look for this one: not before enlist(), nor once it was taken out.
+    [[nodiscard]] bool is_counted() const noexcept {
+        return counts_ &&
+               WaitWord{lane_.counted.load(std::memory_order_acquire)}.round() == round_;  // W8
+    }
+    /// From here on it is counted; whether the barrier reaches all.
+    [[nodiscard]] bool enlist() noexcept {
+        live_.waiters.fetch_add(1, std::memory_order_seq_cst);  // W2
+        round_ = WaitWord{lane_.counted.fetch_add(1, std::memory_order_seq_cst)}.round();
+        counts_ = true;
+        return barrier();  // W3
     }
 
 private:
     Live& live_;
-    std::atomic<std::uint32_t>& waiting_;
+    LaneRecord& lane_;
+    std::uint32_t round_ = 0;
+    bool counts_ = false;
 };
 
 /// wait() without its end.
@@ -79,15 +106,18 @@ template <typename Look>
 GetResult wait_registered(const Pool& pool, LaneRecord& lane, MonotonicClock::time_point deadline,
                           Look& look, const WaitSlices& slices) noexcept {
     Live& live = pool.live();
-    const Registration registration(live, lane);
-    const bool reaches_all = barrier();  // W3
+    Registration registration(live, lane);
+    bool reaches_all = true;
     const MonotonicClock::time_point begun = MonotonicClock::now();
     std::chrono::nanoseconds busy = slices.busy;
     for (;;) {
-        if (live.waiters.load(std::memory_order_relaxed) == 0) {
+        registration.tick();                                                            // W7
+        const std::uint32_t seen = live.wake_sequence.load(std::memory_order_acquire);  // W4
+        if (!registration.is_counted()) {                                               // W8
+            reaches_all = registration.enlist();  // W2, W3: now, or once more
+        } else if (live.waiters.load(std::memory_order_relaxed) == 0) {
             live.waiters.fetch_add(1, std::memory_order_seq_cst);  // corrected away, see above
         }
-        const std::uint32_t seen = live.wake_sequence.load(std::memory_order_acquire);  // W4
         const bool patient = MonotonicClock::now() - begun >= slices.patience;
         const GetResult result = look(patient ? Turn::kPatient : Turn::kUsual);
         if (result != GetResult::kExhausted && result != GetResult::kBusy) {

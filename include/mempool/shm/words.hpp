@@ -140,6 +140,21 @@ struct LaneWord {
     friend constexpr bool operator==(LaneWord, LaneWord) = default;
 };
 
+/// `round:32 | count:32`: how many of a lane's threads are counted among those who wait. The round
+/// grows when they are taken out because none of them moved: who registered in another is out.
+struct WaitWord {
+    std::uint64_t bits = 0;
+
+    static constexpr WaitWord make(std::uint32_t round, std::uint32_t count) noexcept {
+        return {(std::uint64_t{round} << 32U) | count};
+    }
+    [[nodiscard]] constexpr std::uint32_t round() const noexcept { return detail::high_of(bits); }
+    [[nodiscard]] constexpr std::uint32_t count() const noexcept {
+        return static_cast<std::uint32_t>(bits);
+    }
+    friend constexpr bool operator==(WaitWord, WaitWord) = default;
+};
+
 enum class ClientState : std::uint32_t {
     kFree = 0,     ///< no client
     kActive = 1,   ///< attached; its process is supervised
