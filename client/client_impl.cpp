@@ -30,7 +30,10 @@ std::uint64_t next_serial() noexcept {
 }
 
 shm::Request goodbye(std::string_view pool, const shm::payload::Attachment& attachment) noexcept {
-    return make_request(shm::RequestKind::kBye, pool, shm::payload::Bye{.token = attachment.token});
+    return make_request(
+        shm::RequestKind::kBye, pool,
+        shm::payload::Bye{
+            .token = attachment.token, .client = attachment.client, .key = attachment.key});
 }
 
 // What the daemon answers, or its successor: one that ends to be restarted closes the connections
@@ -119,7 +122,9 @@ ClientImpl::ClientImpl(Connection&& link, Mapping&& mapping,
       quota_(pool_, id_) {
     link_.greet_with(make_request(shm::RequestKind::kResume, pool_name(), attachment_));
     pool_.lane(shm::LaneId{raw(id_)})
-        .mapped_at.store(reinterpret_cast<std::uintptr_t>(pool_.base()), std::memory_order_relaxed);
+        .mapped_at.store(
+            reinterpret_cast<std::uintptr_t>(pool_.base()) | (epoch() & (shm::kPage - 1)),
+            std::memory_order_relaxed);
     hot.slots = pool_.slot(shm::SlotIndex{0});
     hot.stride = pool_.geometry().slot_stride;
     slot_size = mapping_->identity().geometry.shape.slot_size;

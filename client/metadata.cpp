@@ -284,6 +284,8 @@ void MetadataCopy::refresh() {
     }
     pool_ = shm::Pool(memory_->base(), g);
     read(0, g.full_ring_offset);
+    // As old as the table: a segment may be announced while the rest is copied.
+    const std::uint32_t count = pool_.segment_count();
     const auto positions = [this](std::uint32_t which) {
         const shm::RingState& ring =
             which == shm::kFullRing ? pool_.live().full : pool_.live().empty;
@@ -298,9 +300,10 @@ void MetadataCopy::refresh() {
     stood_still_[shm::kFullRing] = positions(shm::kFullRing) == full;
     stood_still_[shm::kEmptyRing] = positions(shm::kEmptyRing) == empty;
 
+    pool_.live().segment_count.store(count, std::memory_order_relaxed);
+
     segments_.clear();
     table_fault_.clear();
-    const std::uint32_t count = pool_.segment_count();
     for (std::uint32_t k = 0; k < count; ++k) {
         const shm::SegmentEntry entry = pool_.read_segment(k);
         table_fault_ =

@@ -86,7 +86,7 @@ Exit end_client(const Invocation& invocation, Output& output, const std::string&
     if (!options["yes"].as<bool>()) {
         confirm(pool, client, kill, force);
     }
-    mempool::Admin admin = mempool::Admin::connect(invocation.attach);
+    mempool::Admin admin = connect_to_daemon(invocation.attach);
     mempool::EndReport done;
     if (kill) {
         admin.kill_client(pool, client.id, client.epoch);
@@ -103,9 +103,9 @@ Exit end_client(const Invocation& invocation, Output& output, const std::string&
                      {"left", done.left},
                      {"alive", done.alive}});
     } else if (kill) {
-        output.text(
-            fmt::format("{}: the process of client {} was killed; its slots are taken back\n", pool,
-                        client.id));
+        output.text(fmt::format(
+            "{}: the process of client {} was killed; mempoold takes back what it had\n", pool,
+            client.id));
     } else {
         output.text(fmt::format("{}: client {} was ended; {} and {} taken back, {} left to it\n",
                                 pool, client.id, counted(done.slots, "slot"),

@@ -5,11 +5,15 @@
 // for connections of peers; never for the daemon's own files.
 #pragma once
 
+#include <atomic>
+#include <memory>
+
 #include "mempool/shm/unique_fd.hpp"
 
 namespace mempoold {
 
 /// Closes `fd` in a helper thread, as soon as one is free. Any thread.
-void close_elsewhere(mempool::shm::UniqueFd fd) noexcept;
+/// `pending` is one more until it is closed.
+void close_elsewhere(mempool::shm::UniqueFd fd, std::shared_ptr<std::atomic<int>> pending) noexcept;
 
 }  // namespace mempoold

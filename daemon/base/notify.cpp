@@ -1,12 +1,20 @@
 #include "daemon/base/notify.hpp"
 
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 
+#include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <ctime>
+#include <string_view>
 
 #include "daemon/base/text.hpp"
+#include "mempool/shm/unique_fd.hpp"
 
 namespace mempoold {
 
@@ -21,22 +29,63 @@ std::string status_line(const std::string& status) {
 
 }  // namespace
 
+// libsystemd's own call waits until the manager has read what came before.
+int notify_manager(const std::string& message, int fd) noexcept {
+    const char* path = std::getenv("NOTIFY_SOCKET");
+    if (path == nullptr || *path == '\0') {
+        return 0;
+    }
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string_view name(path);
+    if (name.size() >= sizeof(address.sun_path)) {
+        return ENAMETOOLONG;
+    }
+    name.copy(address.sun_path, name.size());
+    if (name.front() == '@') {
+        address.sun_path[0] = '\0';  // an abstract one
+    }
+    const mempool::shm::UniqueFd socket{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+    if (!socket) {
+        return errno;
+    }
+    iovec part{const_cast<char*>(message.data()), message.size()};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    msghdr header{};
+    header.msg_name = &address;
+    header.msg_namelen = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    if (fd >= 0) {
+        header.msg_control = control.data();
+        header.msg_controllen = control.size();
+        cmsghdr* rights = CMSG_FIRSTHDR(&header);
+        rights->cmsg_level = SOL_SOCKET;
+        rights->cmsg_type = SCM_RIGHTS;
+        rights->cmsg_len = CMSG_LEN(sizeof(int));
+        std::memcpy(CMSG_DATA(rights), &fd, sizeof(int));
+    }
+    return ::sendmsg(socket.get(), &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? errno : 0;
+}
+
+// By libsystemd, which waits: this message must not be lost, and nobody is served yet. At a reload
+// the manager waits for it.
 void notify_ready(const std::string& status) {
     ::sd_notify(0, ("READY=1\n" + status_line(status)).c_str());
 }
 
-void notify_status(const std::string& status) { ::sd_notify(0, status_line(status).c_str()); }
+void notify_status(const std::string& status) { notify_manager(status_line(status)); }
 
 void notify_reloading() {
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);
     const std::int64_t usec = std::int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000;
-    ::sd_notify(0, ("RELOADING=1\nMONOTONIC_USEC=" + std::to_string(usec)).c_str());
+    notify_manager("RELOADING=1\nMONOTONIC_USEC=" + std::to_string(usec));
 }
 
-void notify_stopping() { ::sd_notify(0, "STOPPING=1\nSTATUS=stopping; the pools stay"); }
+void notify_stopping() { notify_manager("STOPPING=1\nSTATUS=stopping; the pools stay"); }
 
-void notify_watchdog() { ::sd_notify(0, "WATCHDOG=1"); }
+void notify_watchdog() { notify_manager("WATCHDOG=1"); }
 
 std::chrono::microseconds watchdog_period() {
     std::uint64_t usec = 0;

@@ -16,6 +16,10 @@ void notify_reloading();
 void notify_stopping();
 void notify_watchdog();
 
+/// Sends `message` (sd_notify(3)) with descriptor `fd` unless it is -1: 0 or errno. Never waits: a
+/// manager that does not read costs EAGAIN, and nothing else. 0 where nobody listens.
+int notify_manager(const std::string& message, int fd = -1) noexcept;
+
 /// How often notify_watchdog() must be called at least; zero: nobody watches.
 std::chrono::microseconds watchdog_period();
 

@@ -133,18 +133,23 @@ Answer end_client(Service& service, Conversation& c, const Request& request) {
                                 pool->name()));
     }
     log_info("pool '{}': uid {} ends client {}", pool->name(), c.peer.uid, wanted.client);
-    const Attachment::Ended done = client->end_by_operator(how == shm::EndHow::kForce);
-    if (how == shm::EndHow::kForce && done.busy != 0) {
-        return deny(EBUSY,
-                    fmt::format("client {} was ended, but keeps its slots: {} of its threads "
-                                "stand in the midst of an operation. Kill it (--kill), or "
-                                "try --force again once they have gone on",
-                                wanted.client, done.busy));
-    }
-    return reply_with(payload::Ended{.slots = done.slots,
-                                     .magazines = done.magazines,
-                                     .left = done.left,
-                                     .alive = client->is_live() ? 1U : 0U});
+    const bool force = how == shm::EndHow::kForce;
+    client->end_by_operator(force, [reply = c.answer_late, kind = request.kind, client, force,
+                                    number = wanted.client](const Attachment::Ended& done) {
+        Answer late =
+            force && done.busy != 0
+                ? deny(EBUSY, fmt::format("client {} was ended, but keeps its slots: {} of its "
+                                          "threads stand in the midst of an operation. Kill it "
+                                          "(--kill), or try --force again once they have gone on",
+                                          number, done.busy))
+                : reply_with(payload::Ended{.slots = done.slots,
+                                            .magazines = done.magazines,
+                                            .left = done.left,
+                                            .alive = client->is_live() ? 1U : 0U});
+        late.reply.kind = kind;
+        reply(late);
+    });
+    return later();
 }
 
 }  // namespace mempoold

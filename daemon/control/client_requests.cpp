@@ -77,8 +77,13 @@ Answer attach(Service& service, Conversation& c, const Request& request) {
                                         "raise max_clients (a new pool is needed)",
                                         pool->name(), pool->clients().size() - 1));
     }
+    try {
+        c.client = service.supervisor.attach(pool, *id, std::move(pidfd));
+    } catch (...) {
+        pool->clients().remove(*id);  // it has done nothing yet
+        throw;
+    }
     c.pool = pool;
-    c.client = service.supervisor.attach(pool, *id, std::move(pidfd));
     c.client->serve(c.hang_up);
     log_debug("pool '{}': client {} (pid {}, {}) attached", pool->name(), raw(*id), c.peer.pid,
               client.command);
@@ -140,9 +145,21 @@ Answer want_more(Service& /*service*/, Conversation& c, const Request& /*request
     return answer;
 }
 
-// The connection is closed once all that the client had is back.
-Answer bye(Service& /*service*/, Conversation& c, const Request& request) {
-    if (!c.client->say_goodbye(payload::of<payload::Bye>(request).token)) {
+// The connection of the client is closed once all that it had is back. One that was ended has none
+// any more, and says its goodbye on another.
+Answer bye(Service& service, Conversation& c, const Request& request) {
+    const auto said = payload::of<payload::Bye>(request);
+    std::shared_ptr<Attachment> client = c.client;
+    if (!client) {
+        Answer answer;
+        const auto pool = find_pool(service, request, answer);
+        const bool possible =
+            pool && said.key == pool->storage().key() && said.client < pool->clients().size();
+        client = possible ? service.supervisor.find(
+                                *pool, shm::ClientId{static_cast<std::uint32_t>(said.client)})
+                          : nullptr;
+    }
+    if (!client || !client->say_goodbye(said.token)) {
         return hang_up("a goodbye without the attachment's token");
     }
     Answer answer;

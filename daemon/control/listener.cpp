@@ -17,6 +17,7 @@
 
 #include "daemon/base/fail.hpp"
 #include "daemon/base/log.hpp"
+#include "daemon/control/stranger.hpp"
 
 namespace mempoold {
 
@@ -193,6 +194,7 @@ void Listener::bind_own() {
     }
     device_ = status.st_dev;
     inode_ = status.st_ino;
+    refuse_descriptors(socket_.get());  // before the first connection
     if (::listen(socket_.get(), SOMAXCONN) != 0) {
         fail(errno, "cannot listen at " + path_);
     }

@@ -39,7 +39,7 @@ constexpr std::array<Handler, 13> kHandlers{{
     {RequestKind::kResume, Needs::kFresh, "a resume", resume},
     {RequestKind::kSegment, Needs::kAttached, "a request for a segment", segment},
     {RequestKind::kWantMore, Needs::kAttached, "a wish for growth", want_more},
-    {RequestKind::kBye, Needs::kAttached, "a goodbye", bye},
+    {RequestKind::kBye, Needs::kNothing, "a goodbye", bye},
     {RequestKind::kInspect, Needs::kLooker, "an inspect", inspect},
     {RequestKind::kList, Needs::kNothing, "a list", list},
     {RequestKind::kGrow, Needs::kAdmin, "a grow", grow},
@@ -98,6 +98,18 @@ Answer handle_request(Service& service, Conversation& conversation, const Reques
     Answer answer = dispatch(service, conversation, request);
     answer.reply.kind = request.kind;
     return answer;
+}
+
+bool RequestBudget::allow(uid_t uid, Clock::time_point now) {
+    Left& left = left_.try_emplace(uid, Left{.requests = kMost, .since = now}).first->second;
+    const double passed = std::chrono::duration<double>(now - left.since).count();
+    left.requests = std::min(kMost, left.requests + passed * kPerSecond);
+    left.since = now;
+    if (left.requests < 1) {
+        return false;
+    }
+    left.requests -= 1;
+    return true;
 }
 
 std::string DescriptorBudget::explain() const {

@@ -4,6 +4,7 @@
 // that comes in is foreign bytes; the worst a peer can do is to lose its connection.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -36,6 +37,24 @@ struct DescriptorBudget {
     [[nodiscard]] std::string explain() const;
 };
 
+/// How much of the loop each user gets for requests of connections that are not attached: so many a
+/// second, whatever the number of its connections. Root and the daemon's own user are not counted.
+class RequestBudget {
+public:
+    using Clock = std::chrono::steady_clock;
+    /// Whether `uid` may have one more request carried out now.
+    bool allow(uid_t uid, Clock::time_point now);
+
+private:
+    static constexpr double kPerSecond = 2000;
+    static constexpr double kMost = 500;  // at once
+    struct Left {
+        double requests = kMost;
+        Clock::time_point since{};
+    };
+    std::map<uid_t, Left> left_;
+};
+
 /// What the sessions work on. Owned by Daemon.
 struct Service {
     /// The others outlive it.
@@ -49,6 +68,7 @@ struct Service {
     std::uint64_t started_at = 0;                ///< seconds since the epoch
     LogRate complaints;                          ///< about peers
     DescriptorBudget budget;
+    RequestBudget request_budget;
 };
 
 /// What to do about a request.

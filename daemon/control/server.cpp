@@ -32,6 +32,8 @@ constexpr std::chrono::milliseconds kAcceptPause{100};
 constexpr std::chrono::milliseconds kUnreadPause{200};
 
 // What the daemon opens for a moment (files below /proc, a segment it makes), its stdio, timers.
+/// Connections of one user that may be closing at once, before it gets no more.
+constexpr int kMostClosings = 16;
 constexpr int kOwn = 32;
 constexpr int kOfAClient = 2;   // its connection and its pidfd
 constexpr int kOfASegment = 2;  // for the daemon, for clients
@@ -49,7 +51,7 @@ int descriptor_limit() noexcept {
 
 // Says why and closes. What the peer has sent already is read, so that it sees the reply rather
 // than a reset connection.
-void turn_away(UniqueFd connection, int error, const std::string& why) {
+void turn_away(UniqueFd connection, Closings closings, int error, const std::string& why) {
     const int fd = connection.get();
     shm::send_message(fd, denial(error, why), -1, MSG_DONTWAIT);
     std::array<char, sizeof(shm::Request)> unread{};
@@ -57,7 +59,7 @@ void turn_away(UniqueFd connection, int error, const std::string& why) {
                     ::recv(fd, unread.data(), unread.size(), MSG_DONTWAIT) > 0;
          ++k) {
     }
-    close_stranger(std::move(connection));
+    close_stranger(std::move(connection), std::move(closings));
 }
 
 UniqueFd open_spare() noexcept { return UniqueFd{::open("/dev/null", O_RDONLY | O_CLOEXEC)}; }
@@ -164,7 +166,9 @@ bool Server::refuse_by_spare() {
         ::accept4(socket_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
     const bool accepted = static_cast<bool>(connection);
     if (accepted) {
-        turn_away(std::move(connection), EMFILE, service_.budget.explain());
+        // Of no known user: to read who it is would take a descriptor more.
+        turn_away(std::move(connection), closings_of(static_cast<uid_t>(-1)), EMFILE,
+                  service_.budget.explain());
         complain(service_.budget.explain());
     }
     spare_ = open_spare();
@@ -185,7 +189,7 @@ void Server::pause(int error) {
     });
 }
 
-Server::Refusal Server::check_limits(const Peer& peer, int connection) const {
+Server::Refusal Server::check_limits(const Peer& peer, int connection) {
     if (is_trusted(peer)) {
         return sessions_.size() < kMaxSessions + kReserved ? Refusal{} : at_limit(kMaxSessions);
     }
@@ -198,6 +202,11 @@ Server::Refusal Server::check_limits(const Peer& peer, int connection) const {
         return {EUSERS, fmt::format("uid {} is at its limit of {} connections to mempoold: end "
                                     "some, or raise max_connections_per_user",
                                     peer.uid, most)};
+    }
+    if (const int closings = *closings_of(peer.uid); closings >= kMostClosings) {
+        return {EUSERS, fmt::format("{} connections of uid {} cannot be closed yet, because of "
+                                    "descriptors that came along: wait until they are",
+                                    closings, peer.uid)};
     }
     if (connection >= service_.budget.for_clients) {
         return {EMFILE, service_.budget.explain()};
@@ -227,7 +236,7 @@ void Server::admit(UniqueFd connection) {
     try {
         Peer peer = read_peer(connection.get());
         if (Refusal refusal = check_limits(peer, connection.get()); refusal.error != 0) {
-            turn_away(std::move(connection), refusal.error, refusal.why);
+            turn_away(std::move(connection), closings_of(peer.uid), refusal.error, refusal.why);
             complain(refusal.why);
             return;
         }
@@ -260,7 +269,7 @@ void Server::forget(const std::shared_ptr<Session>& closed) {
     const bool unread = closed->has_unread_descriptor();
     UniqueFd connection = closed->take_socket();
     if (!unread) {
-        close_stranger(std::move(connection));
+        close_stranger(std::move(connection), closings_of(uid));
         count_out(uid);
         return;
     }
@@ -271,6 +280,14 @@ void Server::forget(const std::shared_ptr<Session>& closed) {
     if (unread_.size() == 1) {
         await_reading();
     }
+}
+
+Closings Server::closings_of(uid_t uid) {
+    Closings& closings = closings_of_[uid];
+    if (!closings) {
+        closings = std::make_shared<std::atomic<int>>(0);
+    }
+    return closings;
 }
 
 void Server::count_out(uid_t uid) {
@@ -290,7 +307,7 @@ void Server::await_reading() {
             if (has_unread_replies(item.first.get())) {
                 return false;
             }
-            close_stranger(std::move(item.first));
+            close_stranger(std::move(item.first), closings_of(item.second));
             count_out(item.second);
             return true;
         });

@@ -18,6 +18,7 @@
 
 #include "daemon/control/requests.hpp"
 #include "daemon/control/session.hpp"
+#include "daemon/control/stranger.hpp"
 
 namespace mempoold {
 
@@ -46,11 +47,12 @@ private:
         int error = 0;
         std::string why;
     };
-    [[nodiscard]] Refusal check_limits(const Peer& peer, int connection) const;
+    [[nodiscard]] Refusal check_limits(const Peer& peer, int connection);
     [[nodiscard]] static Refusal at_limit(std::size_t most);
     void complain(const std::string& why);
     void forget(const std::shared_ptr<Session>& closed);
     void count_out(uid_t uid);
+    [[nodiscard]] Closings closings_of(uid_t uid);
     void await_reading();
     void pause(int error);
 
@@ -61,6 +63,7 @@ private:
     boost::asio::steady_timer pause_;
     std::unordered_set<std::shared_ptr<Session>> sessions_;
     std::unordered_map<uid_t, std::size_t> sessions_of_;
+    std::unordered_map<uid_t, Closings> closings_of_;
     /// Connections that are over, whose peers have not read a descriptor yet.
     std::vector<std::pair<UniqueFd, uid_t>> unread_;
     boost::asio::steady_timer unread_timer_;

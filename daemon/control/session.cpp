@@ -21,6 +21,8 @@ using boost::asio::posix::stream_descriptor;
 constexpr std::chrono::seconds kSilence{5};
 /// Requests in a row before other connections have their turn.
 constexpr int kRequestsPerTurn = 16;
+/// How long a connection waits whose user has had its share of requests.
+constexpr std::chrono::milliseconds kPause{50};
 
 }  // namespace
 
@@ -29,6 +31,7 @@ Session::Session(boost::asio::io_context& io, Service& service, UniqueFd socket,
     : service_(service),
       socket_(io, socket.release()),
       silence_(io),
+      pause_(io),
       on_closed_(std::move(on_closed)) {
     conversation_.socket = socket_.native_handle();
     conversation_.peer = std::move(peer);
@@ -70,6 +73,11 @@ void Session::await_request() {
 
 void Session::receive_some() {
     for (int k = 0; k < kRequestsPerTurn && !closed_; ++k) {
+        if (!conversation_.client && !is_trusted(conversation_.peer) &&
+            !service_.request_budget.allow(conversation_.peer.uid, RequestBudget::Clock::now())) {
+            pause();
+            return;
+        }
         try {
             if (!receive_one()) {
                 break;
@@ -81,6 +89,16 @@ void Session::receive_some() {
     if (!closed_ && !owes_answer_) {
         await_request();
     }
+}
+
+// Its user has had its share: goes on a moment later.
+void Session::pause() {
+    pause_.expires_after(kPause);
+    pause_.async_wait([self = shared_from_this()](const boost::system::error_code& aborted) {
+        if (!aborted && !self->closed_) {
+            self->receive_some();
+        }
+    });
 }
 
 // False if there is nothing more to receive now.
@@ -131,6 +149,9 @@ bool Session::act_on(const Answer& answer) {
             return false;
         case Answer::Action::kReply:
             break;
+    }
+    if (closed_) {
+        return false;  // what was asked for has ended this connection
     }
     const bool sent = send(answer);
     if (sent && conversation_.client) {
@@ -199,6 +220,7 @@ void Session::close() {
     }
     const auto self = shared_from_this();
     silence_.cancel();
+    pause_.cancel();
     // First: a peer that sees the end of its connection finds its id free.
     if (const auto client = std::exchange(conversation_.client, nullptr)) {
         client->connection_ended();

@@ -39,6 +39,7 @@ private:
     void await_request();
     void receive_some();
     bool receive_one();
+    void pause();
     /// Sends a reply, or does what else the answer wants; false if nothing more is to be received
     /// now.
     bool act_on(const Answer& answer);
@@ -50,6 +51,7 @@ private:
     Service& service_;
     boost::asio::posix::stream_descriptor socket_;
     boost::asio::steady_timer silence_;
+    boost::asio::steady_timer pause_;
     Conversation conversation_;
     std::function<void(const std::shared_ptr<Session>&)> on_closed_;
     bool passed_descriptor_ = false;

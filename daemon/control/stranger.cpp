@@ -17,7 +17,13 @@ namespace {
 // Newer than Debian 12's headers.
 constexpr int kSoPassRights = 83;
 
-bool kernel_refuses = false;  // written before the first connection
+// Asked of each connection: one that was made before the listener was told so, in the backlog of a
+// socket unit, still carries descriptors.
+bool kernel_refuses(int connection) noexcept {
+    int passes = 1;
+    socklen_t bytes = sizeof(passes);
+    return ::getsockopt(connection, SOL_SOCKET, kSoPassRights, &passes, &bytes) == 0 && passes == 0;
+}
 
 enum class Waiting : std::uint8_t { kNothing, kData, kDescriptors };
 
@@ -40,21 +46,21 @@ Waiting next_message(int connection) noexcept {
 
 void refuse_descriptors(int listener) noexcept {
     const int pass = 0;
-    kernel_refuses = ::setsockopt(listener, SOL_SOCKET, kSoPassRights, &pass, sizeof(pass)) == 0;
+    ::setsockopt(listener, SOL_SOCKET, kSoPassRights, &pass, sizeof(pass));
 }
 
 bool carries_descriptors(int connection) noexcept {
-    return !kernel_refuses && next_message(connection) == Waiting::kDescriptors;
+    return !kernel_refuses(connection) && next_message(connection) == Waiting::kDescriptors;
 }
 
-void close_stranger(mempool::shm::UniqueFd connection) noexcept {
+void close_stranger(mempool::shm::UniqueFd connection, Closings closings) noexcept {
     if (!connection) {
         return;
     }
     // The peer sees the end now, and can send nothing more.
     ::shutdown(connection.get(), SHUT_RDWR);
-    if (!kernel_refuses) {
-        close_elsewhere(std::move(connection));
+    if (!kernel_refuses(connection.get())) {
+        close_elsewhere(std::move(connection), std::move(closings));
     }
 }
 

@@ -6,6 +6,9 @@
 // kernel closes what is received or thrown away, and that close() may sleep.
 #pragma once
 
+#include <atomic>
+#include <memory>
+
 #include "mempool/shm/unique_fd.hpp"
 
 namespace mempoold {
@@ -17,8 +20,12 @@ void refuse_descriptors(int listener) noexcept;
 /// Whether the next message at `connection` carries descriptors. It must then not be received.
 bool carries_descriptors(int connection) noexcept;
 
-/// Ends a connection at once. What closing it may have to wait for, a helper thread waits for.
-void close_stranger(mempool::shm::UniqueFd connection) noexcept;
+/// How many connections of one user helper threads are closing.
+using Closings = std::shared_ptr<std::atomic<int>>;
+
+/// Ends a connection at once. What closing it may have to wait for, a helper thread waits for;
+/// `closings` counts it until then.
+void close_stranger(mempool::shm::UniqueFd connection, Closings closings) noexcept;
 
 /// Whether the peer has not read all that was sent to it. A descriptor in there counts against the
 /// daemon's user until it has, or until it closes its end: closing ours changes nothing.

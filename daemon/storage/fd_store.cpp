@@ -12,6 +12,7 @@
 
 #include "daemon/base/fail.hpp"
 #include "daemon/base/log.hpp"
+#include "daemon/base/notify.hpp"
 #include "mempool/shm/names.hpp"
 
 namespace mempoold {
@@ -53,27 +54,26 @@ constexpr std::size_t kMostNameBytes = 120'000;
 constexpr std::size_t kMostClientNameBytes = 80'000;
 constexpr std::size_t kMostClients = 3072;
 
-std::string client_name(std::uint64_t pool_key, std::uint32_t id) {
-    return fmt::format("{}{:016x}.{}", kClientPrefix, pool_key, id);
+std::string client_name(const ClientName& client) {
+    return fmt::format("{}{:016x}.{}.{}", kClientPrefix, client.pool_key, client.id, client.epoch);
 }
 
-// Pool key and id of a client's name; nullopt if it is none.
-std::optional<std::pair<std::uint64_t, std::uint32_t>> parse_client(std::string_view name) {
+// nullopt if it is no client's name.
+std::optional<ClientName> parse_client(std::string_view name) {
+    ClientName client;
     if (!name.starts_with(kClientPrefix)) {
         return std::nullopt;
     }
-    name.remove_prefix(kClientPrefix.size());
-    const std::size_t dot = std::min(name.find('.'), name.size());
-    std::uint64_t key = 0;
-    std::uint32_t id = 0;
-    std::from_chars(name.data(), name.data() + dot, key, 16);
-    if (dot < name.size()) {
-        std::from_chars(name.data() + dot + 1, name.data() + name.size(), id);
-    }
-    if (client_name(key, id).substr(kClientPrefix.size()) != name) {
-        return std::nullopt;
-    }
-    return std::pair(key, id);
+    std::string_view rest = name.substr(kClientPrefix.size());
+    const auto next = [&rest](auto& number, int base) {
+        const std::size_t dot = std::min(rest.find('.'), rest.size());
+        std::from_chars(rest.data(), rest.data() + dot, number, base);
+        rest.remove_prefix(std::min(dot + 1, rest.size()));
+    };
+    next(client.pool_key, 16);
+    next(client.id, 10);
+    next(client.epoch, 10);
+    return client_name(client) == name ? std::optional(client) : std::nullopt;
 }
 
 }  // namespace
@@ -122,9 +122,8 @@ int FdStore::store(const std::string& name, int fd, std::size_t most_bytes) {
         return ENOSPC;
     }
     const std::string message = "FDSTORE=1\nFDPOLL=0\nFDNAME=" + name;
-    const int result = ::sd_pid_notify_with_fds(0, 0, message.c_str(), &fd, 1);
-    if (result < 0) {
-        return -result;
+    if (const int error = notify_manager(message, fd); error != 0) {
+        return error;
     }
     kept_.insert(name);
     name_bytes_ += name.size() + 1;
@@ -137,7 +136,8 @@ bool FdStore::discard(const std::string& name) noexcept {
     }
     name_bytes_ -= name.size() + 1;
     try {
-        ::sd_notify(0, ("FDSTOREREMOVE=1\nFDNAME=" + name).c_str());
+        // What cannot be told now the next daemon finds, knows by its epoch, and lets go of.
+        notify_manager("FDSTOREREMOVE=1\nFDNAME=" + name);
     } catch (const std::exception& e) {
         log_warning("cannot tell the service manager to let go of {}: {}", name, e.what());
     }
@@ -186,8 +186,8 @@ void FdStore::forget(std::string_view pool, std::uint32_t number) noexcept {
     discard(stored_name(pool, number));
 }
 
-UniqueFd FdStore::take_client(std::uint64_t pool_key, std::uint32_t id) {
-    const auto found = inherited_clients_.find({pool_key, id});
+UniqueFd FdStore::take_client(const ClientName& client) {
+    const auto found = inherited_clients_.find(client);
     if (found == inherited_clients_.end()) {
         return {};
     }
@@ -198,16 +198,16 @@ UniqueFd FdStore::take_client(std::uint64_t pool_key, std::uint32_t id) {
 
 void FdStore::drop_clients() noexcept {
     for (const auto& [client, pidfd] : std::exchange(inherited_clients_, {})) {
-        forget_client(client.first, client.second);
+        forget_client(client);
     }
 }
 
-void FdStore::keep_client(std::uint64_t pool_key, std::uint32_t id, int pidfd) noexcept {
+void FdStore::keep_client(const ClientName& client, int pidfd) noexcept {
     if (!has_service_manager()) {
         return;
     }
     try {
-        const std::string name = client_name(pool_key, id);
+        const std::string name = client_name(client);
         const bool known = kept_.contains(name);
         const int error = known || clients_kept_ < kMostClients
                               ? store(name, pidfd, kMostClientNameBytes)
@@ -224,8 +224,8 @@ void FdStore::keep_client(std::uint64_t pool_key, std::uint32_t id, int pidfd) n
     }
 }
 
-void FdStore::forget_client(std::uint64_t pool_key, std::uint32_t id) noexcept {
-    clients_kept_ -= discard(client_name(pool_key, id)) ? 1U : 0U;
+void FdStore::forget_client(const ClientName& client) noexcept {
+    clients_kept_ -= discard(client_name(client)) ? 1U : 0U;
 }
 
 }  // namespace mempoold

@@ -4,6 +4,7 @@
 // Used by Daemon at start, and by pools of memfds. Where no service manager is, nothing is kept.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -16,8 +17,17 @@
 
 namespace mempoold {
 
+/// Which attachment a pidfd is of.
+struct ClientName {
+    std::uint64_t pool_key = 0;
+    std::uint32_t id = 0;
+    std::uint32_t epoch = 0;
+
+    friend auto operator<=>(const ClientName&, const ClientName&) = default;
+};
+
 /// The file descriptor store of the service (sd_notify(3), FDSTORE=1). A segment's name in it is
-/// `mempool.NAME.K`; that of a client's pidfd is `c.KEY.ID`, by the pool's key in hexadecimal.
+/// `mempool.NAME.K`; that of a client's pidfd is `c.KEY.ID.EPOCH`, the pool's key in hexadecimal.
 class FdStore {
 public:
     using Descriptors = std::vector<std::pair<std::string, mempool::shm::UniqueFd>>;
@@ -39,19 +49,17 @@ public:
     void keep(std::string_view pool, std::uint32_t number, int fd);
     void forget(std::string_view pool, std::uint32_t number) noexcept;
 
-    /// The pidfd of client `id` of the pool with that key, if a former daemon left one.
-    mempool::shm::UniqueFd take_client(std::uint64_t pool_key, std::uint32_t id);
+    /// The pidfd of that client, if a former daemon left one.
+    mempool::shm::UniqueFd take_client(const ClientName& client);
     /// Lets go of all clients' pidfds that nobody has taken.
     void drop_clients() noexcept;
     /// Gives a client's pidfd to the service manager to keep, if there is one and it has room: some
     /// of the store is left to segments. A failure is logged once and costs no more than that the
     /// next daemon may not see this client.
-    void keep_client(std::uint64_t pool_key, std::uint32_t id, int pidfd) noexcept;
-    void forget_client(std::uint64_t pool_key, std::uint32_t id) noexcept;
+    void keep_client(const ClientName& client, int pidfd) noexcept;
+    void forget_client(const ClientName& client) noexcept;
 
 private:
-    using Client = std::pair<std::uint64_t, std::uint32_t>;  // pool key and id
-
     /// Stores `fd` under `name`, unless that is stored already: 0 or errno; ENOSPC if all names
     /// would then take more than `most_bytes`.
     int store(const std::string& name, int fd, std::size_t most_bytes);
@@ -59,7 +67,7 @@ private:
     bool discard(const std::string& name) noexcept;
 
     std::map<std::pair<std::string, std::uint32_t>, mempool::shm::UniqueFd> inherited_;  // by pool
-    std::map<Client, mempool::shm::UniqueFd> inherited_clients_;
+    std::map<ClientName, mempool::shm::UniqueFd> inherited_clients_;
     std::set<std::string> kept_;  // names of all that is stored
     std::size_t name_bytes_ = 0;  // of these, each with a separator
     std::size_t clients_kept_ = 0;

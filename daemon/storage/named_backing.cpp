@@ -21,6 +21,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <stdexcept>
 #include <system_error>
 #include <utility>
 
@@ -110,6 +111,12 @@ std::string time_stamp(std::uint64_t now) {
     std::strftime(stamp.data(), stamp.size(), "%Y%m%dT%H%M%S", &utc);
     return stamp.data();
 }
+
+// Another daemon serves the pool.
+class Served : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
 
 class NamedBacking : public Backing {
 public:
@@ -217,6 +224,7 @@ private:
     FdStore* store_;
     RuntimeDirectory* runtime_;
     UniqueFd lock_;  // of segment 0's file, a description that nobody else gets
+    bool locked_ = false;
     std::map<std::uint32_t, Held> held_;
     std::map<std::uint32_t, UniqueFd> nameless_;  // what the service manager kept
     std::set<std::uint32_t> stored_;              // what the service manager keeps
@@ -363,7 +371,7 @@ std::optional<NamedBacking::Lost> NamedBacking::look_at_lost(const std::string& 
         return std::nullopt;
     }
     const struct stat status = status_of(file.get());
-    if (!S_ISREG(status.st_mode) || status.st_uid != ::geteuid()) {
+    if (!S_ISREG(status.st_mode) || (status.st_uid != ::geteuid() && status.st_uid != owner_)) {
         return std::nullopt;
     }
     const UniqueFd readable = reopen(file.get(), false, path_of(name));
@@ -389,6 +397,15 @@ std::optional<NamedBacking::Lost> NamedBacking::look_at_lost(const std::string& 
     std::copy(std::begin(header.uuid), std::end(header.uuid), lost.uuid.begin());
     lost.created_at = header.created_at;
     lost.ours = std::pair(header.runtime_device, header.runtime_inode) == runtime_identity();
+    // The lock on the file may be a client's, and no daemon's then. That of the directory is not.
+    if (const auto holder = !lost.ours && header.runtime_inode != 0
+                                ? holder_of_lock(header.runtime_device, header.runtime_inode)
+                                : std::nullopt) {
+        throw Served(
+            fmt::format("pool '{}' is served by another mempoold (pid {}, {}): end that "
+                        "one, or use another pool name",
+                        pool_, holder->pid, describe_user(holder->uid)));
+    }
     lost.name = name;
     lost.file = std::move(file);
     return lost;
@@ -414,6 +431,8 @@ bool NamedBacking::recover() {
                                       std::pair(best->ours, best->created_at))) {
                 best = std::move(lost);
             }
+        } catch (const Served& e) {
+            fail(EBUSY, e.what());
         } catch (const std::system_error& e) {
             log_warning("pool '{}': {}", pool_, e.what());
         }
@@ -456,7 +475,8 @@ bool NamedBacking::recover() {
 void NamedBacking::lock_first(bool indexed) {
     const Held& first = held_.at(0);
     lock_ = first.open(true);
-    if (::flock(lock_.get(), LOCK_EX | LOCK_NB) == 0) {
+    locked_ = ::flock(lock_.get(), LOCK_EX | LOCK_NB) == 0;
+    if (locked_) {
         return;
     }
     if (errno != EWOULDBLOCK) {
@@ -592,6 +612,10 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
 
 std::string NamedBacking::mend_names() {
     std::string missing;
+    // A client had the lock when this daemon began: it is needed by whoever looks for it later.
+    if (lock_ && !locked_ && ::flock(lock_.get(), LOCK_EX | LOCK_NB) == 0) {
+        locked_ = true;
+    }
     for (auto& [number, held] : held_) {
         const std::string fault = mend_name(number, held);
         missing += missing.empty() || fault.empty() ? fault : "; " + fault;

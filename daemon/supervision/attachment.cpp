@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <boost/system/error_code.hpp>
 #include <utility>
 
@@ -16,8 +17,17 @@ namespace {
 namespace shm = mempool::shm;
 
 /// How often it is asked whether a client with a connection still maps the pool: its process may
-/// have executed another program while a child of it keeps the connection open.
+/// have executed another program while a child of it keeps the connection open. One without a
+/// connection is looked at soon, and then less and less often.
 constexpr std::chrono::seconds kLookAtConnected{10};
+constexpr std::chrono::seconds kFirstLook{1};
+
+/// Where the client mapped the pool, from what it wrote: a page's address, and in the bits that are
+/// zero there the low bits of its epoch. 0: it has not said, or somebody else wrote that.
+std::uint64_t address_of(std::uint64_t mapped_at, std::uint32_t epoch) {
+    constexpr std::uint64_t kInPage = shm::kPage - 1;
+    return (mapped_at & kInPage) == (epoch & kInPage) ? mapped_at & ~kInPage : 0;
+}
 
 }  // namespace
 
@@ -42,7 +52,21 @@ Attachment::Attachment(Supervisor& supervisor, boost::asio::io_context& io,
       id_(as_id),
       stage_(stage),
       process_(io),
-      next_look_(Clock::now() + kLookAtConnected) {}
+      first_epoch_(pool_->clients().epoch(id_) - (stage == Stage::kEnded ? 1U : 0U)) {
+    look_soon();
+}
+
+// Also where it has just shown that it is there: what was read before counts no more.
+void Attachment::look_soon() {
+    ++confirmations_;
+    seen_absent_ = false;
+    look_pause_ = kFirstLook;
+    next_look_ = stage_ == Stage::kConnected ? Clock::now() + kLookAtConnected : Clock::now();
+}
+
+ClientName Attachment::stored_name() const {
+    return {.pool_key = pool_->storage().key(), .id = raw(id_), .epoch = first_epoch_};
+}
 
 void Attachment::watch(UniqueFd pidfd) {
     if (!pidfd || process_.is_open()) {
@@ -75,6 +99,7 @@ void Attachment::serve(std::function<void()> hang_up) { hang_up_ = std::move(han
 void Attachment::reply_sent() noexcept {
     if (stage_ == Stage::kOffered) {
         stage_ = Stage::kConnected;
+        look_soon();
     }
 }
 
@@ -84,6 +109,7 @@ void Attachment::connection_ended() {
         clear(Ending::kNotServed);
     } else if (stage_ == Stage::kConnected) {
         stage_ = Stage::kApart;
+        look_soon();
         if (!look()) {
             log_debug("pool '{}': client {} lost its connection and lives on", pool_->name(),
                       raw(id_));
@@ -110,34 +136,51 @@ void Attachment::resume(UniqueFd pidfd, const ProcessId& process, std::function<
     stage_ = Stage::kApart;  // so that the former connection's end is none
     this->hang_up();
     stage_ = Stage::kConnected;
+    look_soon();
     hang_up_ = std::move(hang_up);
     if (!process_.is_open() && pidfd) {
-        pool_->clients().set_process(id_, process);
+        if (process.pid != 0) {  // else what the record says may be of use to the next daemon
+            pool_->clients().set_process(id_, process);
+        }
         watch(std::move(pidfd));
     }
 }
 
-Attachment::Ended Attachment::end_by_operator(bool force) {
-    Ended done;
-    if (!is_live()) {
-        return done;
+void Attachment::end_by_operator(bool force, std::function<void(const Ended&)> done) {
+    if (!is_live() || taking_) {
+        done({});
+        return;
     }
     const bool first = stage_ != Stage::kEnded;
     stage_ = Stage::kEnded;
-    const ServedPool::EndedClient taken = pool_->end_client(id_, force);
-    done = {
-        .slots = taken.slots, .magazines = taken.magazines, .left = taken.left, .busy = taken.busy};
+    taking_ = true;
+    pool_->end_client(id_, force,
+                      [self = shared_from_this(), first, force,
+                       done = std::move(done)](const ServedPool::EndedClient& taken) {
+                          self->ended(taken, first, force);
+                          done({.slots = taken.slots,
+                                .magazines = taken.magazines,
+                                .left = taken.left,
+                                .busy = taken.busy});
+                      });
+    hang_up();
+}
+
+void Attachment::ended(const ServedPool::EndedClient& taken, bool first, bool force) {
+    taking_ = false;
+    busy_lanes_ = taken.busy;
     if (first || force) {
+        const ClientIdentity& identity = pool_->clients().identity(id_);
         log_warning(
             "pool '{}': client {} (pid {}, {}) was ended by an operator{}; {} slots and {} "
             "magazines "
             "taken back, {} slots are left to it until its process has ended",
-            pool_->name(), raw(id_), pool_->clients().identity(id_).process.pid,
-            pool_->clients().identity(id_).command, force ? ", by force" : "", done.slots,
-            done.magazines, done.left);
+            pool_->name(), raw(id_), identity.process.pid, identity.command,
+            force ? ", by force" : "", taken.slots, taken.magazines, taken.left);
     }
-    hang_up();
-    return done;
+    if (end_after_ && is_live()) {
+        clear(*end_after_);
+    }
 }
 
 void Attachment::process_ended() {
@@ -172,24 +215,30 @@ bool Attachment::look() {
         clear(Ending::kLeft);
         return true;
     }
-    if (stage_ == Stage::kEnded) {
-        pool_->end_client(id_, false);  // what was busy the last time
+    if (stage_ == Stage::kEnded && busy_lanes_ != 0) {
+        busy_lanes_ = pool_->shut_out(id_);
     }
     look_at_mapping();
     return false;
 }
 
+// One such look at a time in all: it may take a while, and the worker has other work.
 void Attachment::look_at_mapping() {
     const auto now = Clock::now();
-    if (looking_ || !process_.is_open() || (stage_ == Stage::kConnected && now < next_look_)) {
+    const std::uint64_t address = address_of(
+        pool_->view().lane(shm::LaneId{raw(id_)}).mapped_at.load(std::memory_order_relaxed),
+        first_epoch_);
+    // One that has a connection and has not mapped the pool yet takes its time: that is no end.
+    if (!process_.is_open() || now < next_look_ || supervisor_.is_looking() ||
+        (stage_ == Stage::kConnected && address == 0)) {
         return;
     }
     UniqueFd pidfd{::fcntl(process_.native_handle(), F_DUPFD_CLOEXEC, 3)};
     if (!pidfd) {
         return;
     }
-    looking_ = true;
-    next_look_ = now + kLookAtConnected;
+    look_pause_ = std::min<Clock::duration>(2 * look_pause_, kLookAtConnected);
+    next_look_ = now + look_pause_;
     struct Look {
         UniqueFd pidfd;
         ProcessId process;
@@ -200,22 +249,36 @@ void Attachment::look_at_mapping() {
     job->pidfd = std::move(pidfd);
     job->process = pool_->clients().identity(id_).process;
     job->file = {
-        .device = pool_->storage().device(),
-        .inode = pool_->storage().inode(),
-        .address =
-            pool_->view().lane(shm::LaneId{raw(id_)}).mapped_at.load(std::memory_order_relaxed)};
+        .device = pool_->storage().device(), .inode = pool_->storage().inode(), .address = address};
+    supervisor_.set_looking(true);
     supervisor_.worker().submit(
         [job] { job->found = find_mapping(job->pidfd.get(), job->process, job->file); },
-        [job, self = shared_from_this()] {
-            self->looking_ = false;
-            if (job->found == Mapping::kAbsent && self->is_live() &&
-                self->stage_ != Stage::kOffered) {
-                self->clear(Ending::kUnmapped);
-            }
+        [job, self = shared_from_this(), confirmations = confirmations_] {
+            self->supervisor_.set_looking(false);
+            self->looked(confirmations == self->confirmations_ ? job->found : Mapping::kUnknown);
         });
 }
 
+// Absent counts if the next look says so too, and the client has not shown itself in between: while
+// the first was read it may have been about to map the pool.
+void Attachment::looked(Mapping found) {
+    if (!is_live() || stage_ == Stage::kOffered) {
+        return;
+    }
+    if (found != Mapping::kAbsent) {
+        seen_absent_ = false;
+    } else if (std::exchange(seen_absent_, true)) {
+        clear(Ending::kUnmapped);
+    } else {
+        next_look_ = Clock::now();
+    }
+}
+
 void Attachment::clear(Ending how) {
+    if (taking_) {
+        end_after_ = how;  // its slots are being taken by its id, which would be another's then
+        return;
+    }
     stage_ = Stage::kClearing;
     supervisor_.forget_pidfd(*this);
     process_.close();

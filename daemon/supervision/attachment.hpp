@@ -44,7 +44,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
+#include "daemon/storage/fd_store.hpp"
 #include "daemon/supervision/process.hpp"
 #include "daemon/supervision/served_pool.hpp"
 
@@ -77,6 +79,8 @@ public:
     [[nodiscard]] int pidfd() noexcept {
         return process_.is_open() ? process_.native_handle() : -1;
     }
+    /// Under which its pidfd waits for the next daemon.
+    [[nodiscard]] ClientName stored_name() const;
     [[nodiscard]] bool is_live() const noexcept { return stage_ < Stage::kClearing; }
 
     /// Takes over the pidfd of its process and waits for its end.
@@ -95,8 +99,9 @@ public:
     /// It has a connection again, from the process of `pidfd` (may be empty). Requires a proof, and
     /// that it is connected or apart.
     void resume(UniqueFd pidfd, const ProcessId& process, std::function<void()> hang_up);
-    /// Ends it while it may live; `force`: what its program has in hand is taken too.
-    Ended end_by_operator(bool force);
+    /// Ends it while it may live; `force`: what its program has in hand is taken too, which may
+    /// take a while.
+    void end_by_operator(bool force, std::function<void(const Ended&)> done);
     void process_ended();
     /// Looks at the process; true if it was found to be gone. Whether it still maps the pool is
     /// found out by the worker, and acted upon later.
@@ -109,7 +114,10 @@ private:
     using Clock = std::chrono::steady_clock;
 
     void await_end();
+    void look_soon();
     void look_at_mapping();
+    void looked(Mapping found);
+    void ended(const ServedPool::EndedClient& taken, bool first, bool force);
     void clear(Ending how);
     void cleared(const mempool::shm::Reclaimed& taken, Ending how, bool died);
     void hang_up();
@@ -121,8 +129,14 @@ private:
     Stage stage_;
     boost::asio::posix::stream_descriptor process_;  // pidfd; closed: there is none
     std::function<void()> hang_up_;
-    bool looking_ = false;  // the worker is reading its maps
+    std::uint32_t first_epoch_;        // of this attachment, before anybody ended it
+    std::uint32_t busy_lanes_ = 0;     // of one that was ended: caches that are still to be taken
+    std::uint32_t confirmations_ = 0;  // how often it showed that it lives and maps the pool
+    bool taking_ = false;              // its slots, by force: its id must not go meanwhile
+    std::optional<Ending> end_after_;  // what happened to it in the meantime
+    bool seen_absent_ = false;         // at the last look: it takes two
     Clock::time_point next_look_{};
+    Clock::duration look_pause_{};
 };
 
 }  // namespace mempoold

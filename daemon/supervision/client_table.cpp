@@ -142,10 +142,14 @@ void ClientTable::readmit(shm::ClientId id, const Found& found) {
          found.state == Recorded::kEnded ? shm::ClientState::kEnded : shm::ClientState::kActive);
 }
 
+// By CAS: its client may have written LEAVING meanwhile, which must stay.
 void ClientTable::show_as_unseen(shm::ClientId id, bool unseen) {
-    const shm::ClientState from = unseen ? shm::ClientState::kActive : shm::ClientState::kUnseen;
+    shm::ClientState from = unseen ? shm::ClientState::kActive : shm::ClientState::kUnseen;
+    const shm::ClientState to = unseen ? shm::ClientState::kUnseen : shm::ClientState::kActive;
     if (entries_[raw(id)].shown == from) {
-        show(id, unseen ? shm::ClientState::kUnseen : shm::ClientState::kActive);
+        entries_[raw(id)].shown = to;
+        view_.client(id).state.compare_exchange_strong(from, to, std::memory_order_acq_rel,
+                                                       std::memory_order_relaxed);
     }
 }
 

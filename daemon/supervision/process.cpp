@@ -26,8 +26,8 @@ namespace {
 constexpr long kPidfsMagic = 0x50494446;
 
 constexpr std::size_t kLongestStat = 65536;
-constexpr std::size_t kLongestMaps = std::size_t{32} << 20U;
-constexpr std::chrono::seconds kLongestRead{1};
+constexpr std::size_t kLongestMaps = std::size_t{16} << 20U;
+constexpr std::chrono::milliseconds kLongestRead{250};
 
 // The inode of one of this process's namespaces; 0 if that cannot be told.
 std::uint32_t own_namespace(const char* kind) noexcept {

@@ -73,8 +73,8 @@ struct MappedFile {
 };
 
 /// Whether the process of `pidfd`, `id`, maps `file`. Reads at most
-/// 32 MiB and for at most a second: a process that maps while it is read need not come to an end.
-/// For a worker thread: it may take that long.
+/// 16 MiB and for at most a quarter of a second: a process that maps while it is read need not come
+/// to an end. For a worker thread: it may take that long.
 Mapping find_mapping(int pidfd, const ProcessId& id, const MappedFile& file);
 
 }  // namespace mempoold

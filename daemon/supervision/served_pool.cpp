@@ -214,18 +214,29 @@ bool ServedPool::heeds_ends() const noexcept {
     return (storage_->incompat() & shm::kBoundary) != 0;
 }
 
-ServedPool::EndedClient ServedPool::end_client(shm::ClientId id, bool force) {
+std::uint32_t ServedPool::shut_out(shm::ClientId id) { return shm::shut_out(view(), id).busy; }
+
+void ServedPool::end_client(shm::ClientId id, bool force,
+                            std::function<void(const EndedClient&)> done) {
     clients_.mark_ended(id);
-    EndedClient done;
     const shm::EndedLanes taken = shm::shut_out(view(), id);
-    done.magazines = taken.magazines;
-    done.busy = taken.busy;
-    if (force && taken.busy == 0) {
-        done.slots =
-            with_erase([&](auto erase) { return shm::take_from_ended(view(), id, erase); });
+    EndedClient result{.magazines = taken.magazines, .busy = taken.busy};
+    const auto finish = [this, id, done = std::move(done)](EndedClient& ended) {
+        ended.left = shm::take_census(view()).held_by[raw(id)];
+        done(ended);
+    };
+    if (!force || taken.busy != 0) {
+        finish(result);
+        return;
     }
-    done.left = shm::take_census(view()).held_by[raw(id)];
-    return done;
+    begin_work();
+    const auto pass =
+        std::make_shared<shm::SlotPass<shm::HeldBy>>(view(), shm::HeldBy{id}, erase_batch());
+    carry_on(pass, [this, pass, result, finish]() mutable {
+        result.slots = pass->freed();
+        view().live().reclaimed.fetch_add(result.slots, std::memory_order_relaxed);
+        finish(result);
+    });
 }
 
 void ServedPool::free_detached(std::uint64_t seconds, std::function<void(std::uint64_t)> done) {

@@ -73,7 +73,10 @@ public:
     /// Ends client `id`: it is refused everywhere, and its idle caches go to others; `force`: also
     /// what its program has in hand, while that may write there. The id stays taken until detach().
     /// Called again, takes what was busy the last time. Requires heeds_ends().
-    EndedClient end_client(mempool::shm::ClientId id, bool force);
+    void end_client(mempool::shm::ClientId id, bool force,
+                    std::function<void(const EndedClient&)> done);
+    /// Takes what an ended client had cached in lanes that were busy before; how many still are.
+    std::uint32_t shut_out(mempool::shm::ClientId id);
     /// Takes back what nobody attached owns.
     void sweep(std::function<void(const Reclaimed&)> done);
     /// Frees slots that have been detached for that long; tells `done` how many.

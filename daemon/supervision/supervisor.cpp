@@ -37,13 +37,16 @@ void Supervisor::adopt(const std::shared_ptr<ServedPool>& pool) {
         }
         const ProcessId& process = found->client.process;
         // A pidfd that a service manager kept tells of a death in any namespace.
-        UniqueFd pidfd = store_.take_client(pool->storage().key(), number);
+        const ClientName name{pool->storage().key(), number, table.epoch(id)};
+        UniqueFd pidfd = store_.take_client(name);
         if (pidfd && !may_be(pidfd.get(), process)) {
             pidfd.reset();
+            store_.forget_client(name);
         }
         const Fate fate =
             pidfd ? (has_ended(pidfd.get()) ? Fate::kDead : Fate::kAlive) : judge(process, pidfd);
         if (fate == Fate::kDead) {
+            store_.forget_client(name);  // its pidfd must not speak for the next one
             log_info("pool '{}': client {} (pid {}) died while no daemon was there", pool->name(),
                      number, process.pid);
             pool->view().live().deaths.fetch_add(1, std::memory_order_relaxed);
@@ -122,11 +125,11 @@ void Supervisor::forget(const Attachment& client) {
 }
 
 void Supervisor::keep_pidfd(const Attachment& client, int pidfd) {
-    store_.keep_client(client.pool()->storage().key(), raw(client.id()), pidfd);
+    store_.keep_client(client.stored_name(), pidfd);
 }
 
 void Supervisor::forget_pidfd(const Attachment& client) {
-    store_.forget_client(client.pool()->storage().key(), raw(client.id()));
+    store_.forget_client(client.stored_name());
 }
 
 }  // namespace mempoold

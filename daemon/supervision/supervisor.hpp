@@ -49,6 +49,9 @@ public:
     void drop(const ServedPool& pool);
 
     [[nodiscard]] Worker& worker() noexcept { return worker_; }
+    /// Whether the worker is reading the maps of some client's process.
+    [[nodiscard]] bool is_looking() const noexcept { return looking_; }
+    void set_looking(bool looking) noexcept { looking_ = looking; }
 
 private:
     friend class Attachment;
@@ -63,6 +66,7 @@ private:
     FdStore& store_;
     std::map<Key, std::shared_ptr<Attachment>> clients_;
     Key next_recheck_{nullptr, 0};
+    bool looking_ = false;
 };
 
 }  // namespace mempoold

@@ -22,30 +22,31 @@ TEST(FdStore, KeepsClientsPidfdsForTheNextDaemon) {
     FakeManager manager;
     FdStore store;
     const UniqueFd pidfd = own_pidfd();
-    store.keep_client(0xabc, 7, pidfd.get());
-    store.keep_client(0xabc, 8, pidfd.get());
-    store.forget_client(0xabc, 8);
-    EXPECT_THAT(manager.names(), ElementsAre("c.0000000000000abc.7"));
+    store.keep_client({0xabc, 7, 1}, pidfd.get());
+    store.keep_client({0xabc, 8, 1}, pidfd.get());
+    store.forget_client({0xabc, 8, 1});
+    EXPECT_THAT(manager.names(), ElementsAre("c.0000000000000abc.7.1"));
     auto passed = manager.passed();
     FdStore next(passed);
     EXPECT_THAT(passed, IsEmpty());
-    EXPECT_FALSE(next.take_client(0xabc, 8));
-    EXPECT_FALSE(next.take_client(0xabd, 7)) << "another pool's";
-    EXPECT_TRUE(next.take_client(0xabc, 7));
-    EXPECT_FALSE(next.take_client(0xabc, 7)) << "it is the caller's now";
+    EXPECT_FALSE(next.take_client({0xabc, 8, 1}));
+    EXPECT_FALSE(next.take_client({0xabd, 7, 1})) << "another pool's";
+    EXPECT_FALSE(next.take_client({0xabc, 7, 2})) << "a later attachment's";
+    EXPECT_TRUE(next.take_client({0xabc, 7, 1}));
+    EXPECT_FALSE(next.take_client({0xabc, 7, 1})) << "it is the caller's now";
 }
 
 TEST(FdStore, LetsGoOfClientsThatNobodyTook) {
     FakeManager manager;
     FdStore store;
     const UniqueFd pidfd = own_pidfd();
-    store.keep_client(1, 7, pidfd.get());
-    store.keep_client(1, 9, pidfd.get());
+    store.keep_client({1, 7, 1}, pidfd.get());
+    store.keep_client({1, 9, 1}, pidfd.get());
     auto passed = manager.passed();
     FdStore next(passed);
-    EXPECT_TRUE(next.take_client(1, 7));
+    EXPECT_TRUE(next.take_client({1, 7, 1}));
     next.drop_clients();
-    EXPECT_THAT(manager.names(), ElementsAre("c.0000000000000001.7"));
+    EXPECT_THAT(manager.names(), ElementsAre("c.0000000000000001.7.1"));
 }
 
 // Beyond 128 KiB of names in one variable the kernel would not start the next daemon.
@@ -55,7 +56,7 @@ TEST(FdStore, KeepsNoMoreNamesThanTheNextDaemonCanBeStartedWith) {
     const UniqueFd fd = own_pidfd();
     std::size_t bytes = 0;
     for (std::uint32_t id = 1; id < 5000; ++id) {
-        store.keep_client(~std::uint64_t{0}, id, fd.get());
+        store.keep_client({~std::uint64_t{0}, id, 1}, fd.get());
         if (id % 4 == 0) {
             manager.status();  // so that its queue does not fill
         }
@@ -81,8 +82,8 @@ TEST(FdStore, KeepsNoMoreNamesThanTheNextDaemonCanBeStartedWith) {
 TEST(FdStore, LeavesWhatItDoesNotKnow) {
     FdStore::Descriptors passed;
     passed.emplace_back("control", own_pidfd());
-    passed.emplace_back("c.xyz.1", own_pidfd());
-    passed.emplace_back("c.0000000000000001.01", own_pidfd());
+    passed.emplace_back("c.xyz.1.1", own_pidfd());
+    passed.emplace_back("c.0000000000000001.01.1", own_pidfd());
     FdStore store(passed);
     EXPECT_EQ(passed.size(), 3U);
 }

@@ -274,7 +274,7 @@ TEST_F(InheritedTest, WithoutClientsItSleeps) {
         PoolClient client(socket(), pool_);
         client.get(60);  // and it grows, so it was awake
         ASSERT_TRUE(eventually([&] { return client.view().segment_count() > 1; }));
-        client.connection().send(make_request(RequestKind::kBye));
+        client.connection().send(make_goodbye(client));
         ASSERT_TRUE(client.connection().is_closed());
     }
     const auto wake_ups = [&] {

@@ -40,7 +40,9 @@ shm::Request make_resume(const std::string& pool, const PoolClient& client) {
 
 shm::Request make_goodbye(const PoolClient& client) {
     shm::Request request = make_request(RequestKind::kBye);
-    shm::payload::put(request, shm::payload::Bye{.token = client.attachment().token});
+    const shm::payload::Attachment& mine = client.attachment();
+    shm::payload::put(
+        request, shm::payload::Bye{.token = mine.token, .client = mine.client, .key = mine.key});
     return request;
 }
 
@@ -146,6 +148,10 @@ PoolClient::PoolClient(const std::string& socket_path, const std::string& pool)
     map_.emplace(header.geometry.range_bytes);
     map_->map(fd.get(), 0, 0, bytes, true);
     view_ = shm::Pool(map_->base(), header.geometry);
+    view_.lane(shm::LaneId{raw(id_)})
+        .mapped_at.store(reinterpret_cast<std::uintptr_t>(map_->base()) |
+                             (attachment_.epoch & (shm::kPage - 1)),
+                         std::memory_order_relaxed);
 }
 
 std::uint32_t PoolClient::get(std::uint32_t wanted) {

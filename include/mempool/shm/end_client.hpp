@@ -111,6 +111,14 @@ inline EndedLanes shut_out(const Pool& pool, ClientId id) {
     return result;
 }
 
+/// For a SlotPass: slots that client `client` holds.
+struct HeldBy {
+    ClientId client;
+    bool operator()(SlotIndex /*i*/, SlotWord seen) const noexcept {
+        return seen.is_held_by(client);
+    }
+};
+
 /// Frees what the program of an ended client still holds, though it may go on writing there: only
 /// where an operator insists. How many slots. Its lanes and its id stay as they are. `erase` as in
 /// reclaim(). Requires: shut_out() has found no lane busy, or a put in mid-operation (F2) could
@@ -120,19 +128,10 @@ inline EndedLanes shut_out(const Pool& pool, ClientId id) {
 /// Crash:  as reclaim().
 template <typename Erase>
 std::uint64_t take_from_ended(const Pool& pool, ClientId id, Erase&& erase) {
-    std::uint64_t freed = 0;
-    DaemonDepot depot(pool);
-    detail::Filler filler(depot);
-    for_each_slot(pool, [&](SlotIndex index) {
-        const SlotWord seen{pool.word(index).load(std::memory_order_acquire)};
-        if (seen.is_held_by(id) && detail::take_slot(pool, filler, index, seen, erase)) {
-            ++freed;
-        }
-    });
-    filler.flush();
-    pool.live().reclaimed.fetch_add(freed, std::memory_order_relaxed);
-    depot.wake(freed);
-    return freed;
+    SlotPass<HeldBy> pass(pool, HeldBy{id}, detail::kBatch<Erase>);
+    detail::finish_pass(pass, erase);
+    pool.live().reclaimed.fetch_add(pass.freed(), std::memory_order_relaxed);
+    return pass.freed();
 }
 
 }  // namespace mempool::shm

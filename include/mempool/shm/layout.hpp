@@ -301,8 +301,9 @@ struct LaneRecord {
     std::atomic<std::uint64_t> steals;     ///< magazines taken from other lanes
     /// Of lane c, by client c as it leaves: its token, which proves that it said so; else 0.
     std::atomic<std::uint64_t> farewell;
-    /// Of lane c, by client c: the address of segment 0 in its process, which tells a process that
-    /// has executed another program and attached again; 0: not said.
+    /// Of lane c, by client c: the address of segment 0 in its process, a page's, with the low bits
+    /// of its epoch in place of zeros. Tells a process that has executed another program and
+    /// attached again; 0: not said.
     std::atomic<std::uint64_t> mapped_at;
     std::atomic<std::uint64_t> counted;       ///< WaitWord: its threads in Live::waiters
     std::atomic<std::uint32_t> pulse_before;  ///< `pulse`, when it was looked at last

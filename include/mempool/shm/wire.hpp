@@ -29,13 +29,14 @@ enum class RequestKind : std::uint16_t {
     kResume = 2,    ///< pool, payload::Attachment, on a new connection → the same, no fd
     kSegment = 3,   ///< payload::Segment, after kAttach or kResume → fd of that segment
     kWantMore = 4,  ///< one-way, after kAttach: the depot is empty, grow if the pool may
-    kBye = 5,       ///< one-way, payload::Bye, after kAttach: this client is done, and unmapped
-    kInspect = 6,   ///< pool → payload::Inspected, text = which names of its objects are missing;
-                    ///< what may be looked at comes by kRead, and never a descriptor
-    kList = 7,      ///< payload::ListAt → payload::ListSize, text = name of the pool asked for
-    kGrow = 8,      ///< admin; pool, payload::Grow → the same, slots added
-    kReclaim = 9,   ///< admin; pool, payload::Reclaim → payload::Reclaimed
-    kStatus = 10,   ///< → payload::Status, text = version
+    kBye = 5,      ///< one-way; pool, payload::Bye, on any connection: this client is done, and has
+                   ///< unmapped the pool
+    kInspect = 6,  ///< pool → payload::Inspected, text = which names of its objects are missing;
+                   ///< what may be looked at comes by kRead, and never a descriptor
+    kList = 7,     ///< payload::ListAt → payload::ListSize, text = name of the pool asked for
+    kGrow = 8,     ///< admin; pool, payload::Grow → the same, slots added
+    kReclaim = 9,  ///< admin; pool, payload::Reclaim → payload::Reclaimed
+    kStatus = 10,  ///< → payload::Status, text = version
     kRepair = 11,  ///< admin; pool → payload::Repaired, text = as many std::uint64_t: how many of
                    ///< each shm::Fault were mended
     kRead = 12,    ///< payload::Read, after kInspect → payload::Read, then so many bytes of the
@@ -58,6 +59,8 @@ struct Segment {
 };
 struct Bye {
     std::uint64_t token = 0;  ///< of the attachment
+    std::uint64_t client = 0;
+    std::uint64_t key = 0;  ///< of the pool
 };
 struct Inspected {
     std::uint64_t key = 0;    ///< of the pool
