@@ -6,7 +6,7 @@
 # --sound: all cases that the patches name, with nothing planted; they must pass.
 #
 # A patch with a line `Siege: OPTIONS` in place of `Source:` and `Caught by:` is planted in a daemon, and
-# the siege with these options must fail for it.
+# the siege with these options must fail for it. --sound: one siege with the acts of all of them.
 #
 # Works in a folder of the current directory, always the same one so that ccache knows what it sees. CXX,
 # CXXFLAGS, LIBS and SIEGE come from the environment, and LAUNCHER, which may be empty.
@@ -96,6 +96,16 @@ if [ "$1" = --sound ]; then
         run "$filter" 200 || { cat "$work/output"; exit 1; }
         ! skipped || exit 77
     done < <(sed -n 's/^Source: //p' "$here"/*.patch | sort -u)
+    if [ -n "${SIEGE:-}" ]; then
+        acts=()
+        eval "acts=($(sed -n 's/^Siege: --seconds [0-9]*//p' "$here"/*.patch | paste -s))"
+        echo "siege" "${acts[@]}"
+        timeout 200 "$SIEGE" --seconds 12 "${acts[@]}" >"$work/output" 2>&1 || {
+            cat "$work/output"
+            exit 1
+        }
+        ! skipped || exit 77
+    fi
     exit 0
 fi
 

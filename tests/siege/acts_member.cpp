@@ -272,7 +272,7 @@ bool scribble(Attacker& a) {
     }
     for (int k = 0; k < 64; ++k) {
         const std::uint64_t nonsense = a.random();
-        const std::uint64_t most = k % 2 == 0 ? sizeof(shm::Header) : 1U << 17U;
+        const std::uint64_t most = k % 2 == 0 ? offsetof(shm::Header, reserved) : 1U << 17U;
         (void)!::pwrite(g->segment.get(), &nonsense, sizeof(nonsense),
                         static_cast<off_t>(a.below(most) & ~std::uint64_t{7}));
     }
