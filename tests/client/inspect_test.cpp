@@ -58,6 +58,48 @@ TEST(Inspector, CountsEverySlotOnce) {
     EXPECT_FALSE(status.erase_on_put);
 }
 
+TEST(Inspector, ShowsWhoDetachedASlotWhileThatClientIsThere) {
+    Served served;
+    Client client = served.attach();
+    const mempool::shm::Pool& pool = served.pool.pool();
+    const mempool::Handle handle = client.get().detach();
+    const auto look = [&] {
+        mempool::SlotInfo found;
+        inspect(served).visit_slots([&](const mempool::SlotInfo& slot) {
+            found = slot;
+            return slot.index != handle.index();
+        });
+        return found;
+    };
+    const mempool::SlotInfo slot = look();
+    EXPECT_EQ(slot.state, "detached");
+    EXPECT_EQ(slot.holder, client.id());
+    EXPECT_EQ(slot.pid, pool.client(mempool::shm::ClientId{client.id()}).pid);
+    // Another client has the number by now.
+    pool.client(mempool::shm::ClientId{client.id()}).attached_at =
+        pool.record(mempool::shm::SlotIndex{handle.index()}).time.load() + 1;
+    EXPECT_EQ(look().holder, client.id());
+    EXPECT_EQ(look().pid, 0U);
+}
+
+TEST(Inspector, ReckonsAgesByThePoolsClock) {
+    Served served;
+    Client client = served.attach();
+    mempool::shm::Live& live = served.pool.pool().live();
+    live.now.store(100);
+    const Slot slot = client.get();
+    live.now.store(160);
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    const auto date = std::chrono::duration_cast<std::chrono::seconds>(now).count();
+    inspect(served).visit_slots([&](const mempool::SlotInfo& info) {
+        if (info.state == "held") {
+            EXPECT_GE(info.since + 60, static_cast<std::uint64_t>(date));
+            EXPECT_LE(info.since + 60, static_cast<std::uint64_t>(date) + 60);
+        }
+        return true;
+    });
+}
+
 TEST(Inspector, CountsRefusedPutsAndFailedGets) {
     const Served served({.slots = 4, .magazine_capacity = 4, .erase_on_put = true});
     Client client = served.attach();

@@ -209,5 +209,32 @@ TEST(Layout, IsTheOneCheckedIn) {
            "MEMPOOL_UPDATE_GOLDEN=1";
 }
 
+// A row of the picture that names no struct, or one whose size nobody asserts, is out of date.
+TEST(Layout, ThePictureNamesTheStructsThatAreAsserted) {
+    std::ifstream in(MEMPOOL_LAYOUT_HEADER);
+    ASSERT_TRUE(in) << MEMPOOL_LAYOUT_HEADER << " cannot be read";
+    std::ostringstream text;
+    text << in.rdbuf();
+    const std::string header = text.str();
+    std::size_t rows = 0;
+    for (const std::string& line : lines_of(header)) {
+        if (line.rfind("//", 0) != 0) {
+            break;  // the end of the first comment
+        }
+        for (std::size_t at = line.find("| "); at != std::string::npos;
+             at = line.find("| ", at + 1)) {
+            const std::size_t end = line.find(' ', at + 2);
+            const std::string name = line.substr(at + 2, end - at - 2);
+            if (name.empty() || name[0] < 'A' || name[0] > 'Z') {
+                continue;
+            }
+            ++rows;
+            EXPECT_NE(header.find("struct " + name + " {"), std::string::npos) << name;
+            EXPECT_NE(header.find("sizeof(" + name + ") =="), std::string::npos) << name;
+        }
+    }
+    EXPECT_EQ(rows, 7U);
+}
+
 }  // namespace
 }  // namespace mempool::shm

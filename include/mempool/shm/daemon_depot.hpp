@@ -18,13 +18,16 @@ namespace mempool::shm {
 
 /// For one piece of the daemon's work. Owned magazines are OWNED(lane 0): dead when a daemon
 /// starts.
-class DaemonDepot {
+class DaemonDepot : private Depot {
 public:
     explicit DaemonDepot(const Pool& pool) noexcept
-        : depot_(pool),
-          full_(pool.live().full, pool.full_cells(), pool.geometry().ring_capacity),
-          empty_(pool.live().empty, pool.empty_cells(), pool.geometry().ring_capacity),
-          pops_left_(pool.geometry().ring_capacity) {}
+        : Depot(pool), pops_left_(pool.geometry().ring_capacity) {}
+
+    using Depot::count;
+    using Depot::empty_ring;
+    using Depot::full_ring;
+    using Depot::pool;
+    using Depot::wake;
 
     /// Claims a magazine with room; kNoMagazine if there is none.
     [[nodiscard]] MagazineId claim_room() noexcept {
@@ -52,38 +55,17 @@ public:
 
     /// Claims `m` if its word still is `seen`. As Depot::try_claim().
     bool try_claim(MagazineId m, MagazineWord seen) noexcept {
-        return depot_.try_claim(m, seen, kDaemonLane);
+        return Depot::try_claim(m, seen, kDaemonLane);
     }
 
     /// As Depot::give(), but the hint is left out where the ring takes none.
-    void give(MagazineId m) noexcept {
-        MagazineHead& magazine = pool().magazine(m);
-        const MagazineWord word{magazine.word.load(std::memory_order_relaxed)};
-        const bool has_slots = depot_.count(m) != 0;
-        magazine.word.store(
-            word.next(has_slots ? MagazineState::kFull : MagazineState::kEmpty).bits,  // G1
-            std::memory_order_release);
-        push(has_slots ? full_ : empty_, m);
-    }
+    void give(MagazineId m) noexcept { push(give_word(m), m); }
 
-    /// Pushes a hint for `m` if its word says FULL or EMPTY; whether it did.
+    /// As Depot::hint(), within the same limit.
     bool hint(MagazineId m) noexcept {
-        const MagazineWord word{pool().magazine(m).word.load(std::memory_order_acquire)};
-        switch (word.state()) {
-            case MagazineState::kFull:
-                return push(full_, m);
-            case MagazineState::kEmpty:
-                return push(empty_, m);
-            default:
-                return false;
-        }
+        Ring* const ring = ring_of(m);
+        return ring != nullptr && push(*ring, m);
     }
-
-    [[nodiscard]] std::uint32_t count(MagazineId m) const noexcept { return depot_.count(m); }
-    void wake(std::uint64_t slots) noexcept { depot_.wake(slots); }
-    [[nodiscard]] const Pool& pool() const noexcept { return depot_.pool(); }
-    [[nodiscard]] const Ring& full_ring() const noexcept { return full_; }
-    [[nodiscard]] const Ring& empty_ring() const noexcept { return empty_; }
 
 private:
     // A push fails at once where the ring is full; where somebody keeps rewriting it, after a
@@ -106,19 +88,16 @@ private:
         const MagazineWord seen{pool().magazine(m).word.load(std::memory_order_relaxed)};
         const bool given =
             seen.state() == MagazineState::kEmpty || seen.state() == MagazineState::kFull;
-        if (!given || depot_.count(m) >= pool().magazine_capacity() || !try_claim(m, seen)) {
+        if (!given || count(m) >= pool().magazine_capacity() || !try_claim(m, seen)) {
             return false;
         }
-        if (depot_.count(m) < pool().magazine_capacity()) {
+        if (count(m) < pool().magazine_capacity()) {
             return true;
         }
         give(m);  // filled since
         return false;
     }
 
-    Depot depot_;
-    Ring full_;
-    Ring empty_;
     std::uint32_t pops_left_;
     std::uint32_t scanned_ = 1;
     int failures_ = 0;

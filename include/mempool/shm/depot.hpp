@@ -56,28 +56,13 @@ public:
     /// ABA:    only the owner leaves OWNED, so a plain store is enough; the version still grows.
     /// Crash:  before G1 the magazine is the dead lane's; between G1 and the push it has no hint,
     ///         which rehint() mends (nothing is lost, it is FULL or EMPTY by its word).
-    void give(MagazineId m) noexcept {
-        MagazineHead& magazine = pool_.magazine(m);
-        const MagazineWord word{magazine.word.load(std::memory_order_relaxed)};
-        const bool has_slots = count(m) != 0;
-        const MagazineWord given =
-            word.next(has_slots ? MagazineState::kFull : MagazineState::kEmpty);
-        magazine.word.store(given.bits, std::memory_order_release);  // G1
-        (has_slots ? full_ : empty_).push(m);
-    }
+    void give(MagazineId m) noexcept { give_word(m).push(m); }
 
     /// Pushes a hint for `m` if its word says FULL or EMPTY. A hint too many does no harm.
     /// Returns whether it pushed one.
     bool hint(MagazineId m) noexcept {
-        const MagazineWord word{pool_.magazine(m).word.load(std::memory_order_acquire)};
-        switch (word.state()) {
-            case MagazineState::kFull:
-                return full_.push(m);
-            case MagazineState::kEmpty:
-                return empty_.push(m);
-            default:
-                return false;
-        }
+        Ring* const ring = ring_of(m);
+        return ring != nullptr && ring->push(m);
     }
 
     /// Claims `m` for `lane` if its word still is `seen`.
@@ -115,6 +100,30 @@ public:
         }
     }
 
+protected:
+    // G1 of give(): the ring that is to have the hint.
+    [[nodiscard]] Ring& give_word(MagazineId m) noexcept {
+        MagazineHead& magazine = pool_.magazine(m);
+        const MagazineWord word{magazine.word.load(std::memory_order_relaxed)};
+        const bool has_slots = count(m) != 0;
+        const MagazineWord given =
+            word.next(has_slots ? MagazineState::kFull : MagazineState::kEmpty);
+        magazine.word.store(given.bits, std::memory_order_release);  // G1
+        return has_slots ? full_ : empty_;
+    }
+
+    // The ring that a hint for `m` belongs into, by its word; nullptr if in none.
+    [[nodiscard]] Ring* ring_of(MagazineId m) noexcept {
+        switch (MagazineWord{pool_.magazine(m).word.load(std::memory_order_acquire)}.state()) {
+            case MagazineState::kFull:
+                return &full_;
+            case MagazineState::kEmpty:
+                return &empty_;
+            default:
+                return nullptr;
+        }
+    }
+
 private:
     // Pops hints until one can be claimed. The claim comes first and the removal second, so a death
     // between them leaves a stale hint and never a magazine that no word and no hint names. A hint
@@ -140,6 +149,8 @@ private:
     }
 
     Pool pool_;
+
+protected:
     Ring full_;
     Ring empty_;
 };

@@ -192,10 +192,11 @@ struct Garbled {
 /// mid-operation, which could have one of them in its hands and not name it yet: a lane goes on
 /// naming what was stolen from it. The one that a single live lane names then becomes OWNED by it
 /// again, and one that no lane names is the daemon's to tidy and give. The others may be in use:
-/// they stay as they are. Linearizes: the CAS of each word. Pairs:  who has the magazine claimed it
-/// before it read `garbled`: while the word stays so, nobody
-///         claims it anew. So its user's record names it, or that lane is busy. One that gives it
-///         back now overwrites our word by G1, or makes our CAS fail.
+/// they stay as they are.
+/// Linearizes: the CAS of each word.
+/// Pairs:  who has the magazine claimed it before its word was `garbled`: while that stays so,
+///         nobody claims it again. So its user's record names it, or that lane is busy. One that
+///         gives it back now overwrites our word by G1, or makes our CAS fail.
 /// ABA:    the CAS names the word as it was read.
 /// Crash:  what the daemon took is OWNED(lane 0).
 template <typename LaneIsDead>
