@@ -4,12 +4,12 @@
 // Used by Daemon at start, and by pools of memfds. Where no service manager is, nothing is kept.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -23,7 +23,9 @@ struct ClientName {
     std::uint32_t id = 0;
     std::uint32_t epoch = 0;
 
-    friend auto operator<=>(const ClientName&, const ClientName&) = default;
+    friend bool operator<(const ClientName& a, const ClientName& b) noexcept {
+        return std::tie(a.pool_key, a.id, a.epoch) < std::tie(b.pool_key, b.id, b.epoch);
+    }
 };
 
 /// The file descriptor store of the service (sd_notify(3), FDSTORE=1). A segment's name in it is

@@ -214,7 +214,9 @@ bool ServedPool::heeds_ends() const noexcept {
     return (storage_->incompat() & shm::kBoundary) != 0;
 }
 
-std::uint32_t ServedPool::shut_out(shm::ClientId id) { return shm::shut_out(view(), id).busy; }
+std::uint32_t ServedPool::shut_out(shm::ClientId id) const {
+    return shm::shut_out(view(), id).busy;
+}
 
 void ServedPool::end_client(shm::ClientId id, bool force,
                             std::function<void(const EndedClient&)> done) {

@@ -76,7 +76,7 @@ public:
     void end_client(mempool::shm::ClientId id, bool force,
                     std::function<void(const EndedClient&)> done);
     /// Takes what an ended client had cached in lanes that were busy before; how many still are.
-    std::uint32_t shut_out(mempool::shm::ClientId id);
+    std::uint32_t shut_out(mempool::shm::ClientId id) const;
     /// Takes back what nobody attached owns.
     void sweep(std::function<void(const Reclaimed&)> done);
     /// Frees slots that have been detached for that long; tells `done` how many.

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+
+#include "daemon/control/requests.hpp"
+
 namespace mempoold {
 namespace {
 
@@ -12,6 +16,20 @@ TEST(Peer, OnlyTheFullMapHasANumberForEverybody) {
     EXPECT_FALSE(maps_everybody("0 0 1000\n1000 100000 65536\n"));
     EXPECT_FALSE(maps_everybody("1 1 4294967295\n"));
     EXPECT_FALSE(maps_everybody(""));
+}
+
+TEST(RequestBudget, OneUsersRequestsAreBoundedAndNobodyElses) {
+    RequestBudget budget;
+    const RequestBudget::Clock::time_point now{};
+    int allowed = 0;
+    while (allowed < 100'000 && budget.allow(1000, now)) {
+        ++allowed;
+    }
+    EXPECT_EQ(allowed, 500);
+    EXPECT_TRUE(budget.allow(1001, now));
+    EXPECT_TRUE(budget.allow(1000, now + std::chrono::milliseconds{1}));
+    EXPECT_TRUE(budget.allow(1000, now + std::chrono::milliseconds{1}));
+    EXPECT_FALSE(budget.allow(1000, now + std::chrono::milliseconds{1}));
 }
 
 TEST(Peer, WhoHasNoNumberMatchesNoEntry) {

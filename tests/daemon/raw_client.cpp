@@ -149,9 +149,9 @@ PoolClient::PoolClient(const std::string& socket_path, const std::string& pool)
     map_->map(fd.get(), 0, 0, bytes, true);
     view_ = shm::Pool(map_->base(), header.geometry);
     view_.lane(shm::LaneId{raw(id_)})
-        .mapped_at.store(reinterpret_cast<std::uintptr_t>(map_->base()) |
-                             (attachment_.epoch & (shm::kPage - 1)),
-                         std::memory_order_relaxed);
+        .mapped_at.store(
+            reinterpret_cast<std::uintptr_t>(map_->base()) | (attachment_.epoch & (shm::kPage - 1)),
+            std::memory_order_relaxed);
 }
 
 std::uint32_t PoolClient::get(std::uint32_t wanted) {

@@ -259,6 +259,17 @@ TEST_F(SupervisionTest, AForkedChildCannotResumeItsParentsClient) {
                  std::runtime_error);
 }
 
+TEST_F(SupervisionTest, AGoodbyeWithTheTokenCountsOnAnyConnection) {
+    PoolClient client(daemon_.socket_path(), pool_);
+    client.get(5);
+    RawClient other(daemon_.socket_path());
+    shm::Request bye = make_goodbye(client);
+    shm::copy_text(bye.pool, pool_);
+    EXPECT_EQ(other.send(bye), 0);
+    EXPECT_TRUE(held_becomes(0));
+    EXPECT_TRUE(client.connection().is_closed());
+}
+
 TEST_F(SupervisionTest, AGoodbyeWithoutTheTokenEndsNobody) {
     witness_->get(3);
     EXPECT_EQ(witness_->connection().send(make_request(RequestKind::kBye, "", 4711)), 0);

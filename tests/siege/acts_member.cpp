@@ -337,9 +337,8 @@ bool wrong_tokens(Attacker& a) {
         connection.ask_in_vain(a, resume);
     }
     shm::Request bye = request_of(RequestKind::kBye, a.scene().open_pool);
-    payload::put(bye, payload::Bye{.token = a.random(),
-                                   .client = a.below(8),
-                                   .key = g->attachment.key});
+    payload::put(bye,
+                 payload::Bye{.token = a.random(), .client = a.below(8), .key = g->attachment.key});
     return g->connection.send(bye);
 }
 
