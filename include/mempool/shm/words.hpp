@@ -10,7 +10,7 @@ namespace mempool::shm {
 
 /// A slot's place in the pool's arrays; the same number in every process, for the pool's life.
 enum class SlotIndex : std::uint32_t {};
-/// Grows by one (mod 2^32) at each get and adopt of a slot, so an old handle is told from a new one.
+/// Grows by one (mod 2^32) at each get and adopt of a slot, so old handles are told from new.
 enum class Generation : std::uint32_t {};
 /// A magazine's place in the magazine array. 0 names no magazine.
 enum class MagazineId : std::uint32_t {};
