@@ -19,6 +19,14 @@ Answer later() {
     return answer;
 }
 
+// Sends the reply to `request` once it is there. May be called when the connection is long gone.
+auto reply_of(const Conversation& c, const Request& request) {
+    return [reply = c.answer_late, kind = request.kind](Answer late) {
+        late.reply.kind = kind;
+        reply(late);
+    };
+}
+
 }  // namespace
 
 Answer grow(Service& service, Conversation& c, const Request& request) {
@@ -27,13 +35,10 @@ Answer grow(Service& service, Conversation& c, const Request& request) {
     if (!pool) {
         return answer;
     }
-    pool->grow(payload::of<payload::Grow>(request).slots,
-               [reply = c.answer_late, kind = request.kind](const Growth& done) {
-                   Answer late = done.refused ? deny(*done.refused)
-                                              : reply_with(payload::Grow{.slots = done.added});
-                   late.reply.kind = kind;
-                   reply(late);
-               });
+    pool->grow(payload::of<payload::Grow>(request).slots, [reply = reply_of(c, request)](
+                                                              const Growth& done) {
+        reply(done.refused ? deny(*done.refused) : reply_with(payload::Grow{.slots = done.added}));
+    });
     return later();
 }
 
@@ -45,22 +50,17 @@ Answer reclaim(Service& service, Conversation& c, const Request& request) {
     }
     const std::uint64_t before = pool->view().live().reclaimed.load(std::memory_order_relaxed);
     const payload::Reclaimed swept{.clients = service.supervisor.sweep(*pool)};
-    const auto send = [reply = c.answer_late, kind = request.kind](const payload::Reclaimed& done) {
-        Answer late = reply_with(done);
-        late.reply.kind = kind;
-        reply(late);
-    };
-    pool->sweep([pool, before, swept, send,
+    pool->sweep([pool, before, swept, reply = reply_of(c, request),
                  age = payload::of<payload::Reclaim>(request).detached_age](const auto& /*taken*/) {
         payload::Reclaimed done = swept;
         done.slots = pool->view().live().reclaimed.load(std::memory_order_relaxed) - before;
         if (age == ~std::uint64_t{0}) {
-            send(done);
+            reply(reply_with(done));
             return;
         }
-        pool->free_detached(age, [done, send](std::uint64_t freed) mutable {
+        pool->free_detached(age, [done, reply](std::uint64_t freed) mutable {
             done.detached = freed;
-            send(done);
+            reply(reply_with(done));
         });
     });
     return later();
@@ -92,10 +92,7 @@ Answer end_client(Service& service, Conversation& c, const Request& request) {
         return answer;
     }
     const auto wanted = payload::of<payload::End>(request);
-    const auto client = wanted.client < pool->clients().size()
-                            ? service.supervisor.find(
-                                  *pool, shm::ClientId{static_cast<std::uint32_t>(wanted.client)})
-                            : nullptr;
+    const auto client = service.supervisor.find(*pool, wanted.client);
     if (!client || !client->is_live() || wanted.epoch != pool->clients().epoch(client->id())) {
         return deny(ESRCH, fmt::format("pool '{}' has no such client {} any more: see mempoolctl "
                                        "clients {}",
@@ -134,20 +131,17 @@ Answer end_client(Service& service, Conversation& c, const Request& request) {
     }
     log_info("pool '{}': uid {} ends client {}", pool->name(), c.peer.uid, wanted.client);
     const bool force = how == shm::EndHow::kForce;
-    client->end_by_operator(force, [reply = c.answer_late, kind = request.kind, client, force,
+    client->end_by_operator(force, [reply = reply_of(c, request), client, force,
                                     number = wanted.client](const Attachment::Ended& done) {
-        Answer late =
-            force && done.busy != 0
-                ? deny(EBUSY, fmt::format("client {} was ended, but keeps its slots: {} of its "
-                                          "threads stand in the midst of an operation. Kill it "
-                                          "(--kill), or try --force again once they have gone on",
-                                          number, done.busy))
-                : reply_with(payload::Ended{.slots = done.slots,
-                                            .magazines = done.magazines,
-                                            .left = done.left,
-                                            .alive = client->is_live() ? 1U : 0U});
-        late.reply.kind = kind;
-        reply(late);
+        reply(force && done.busy != 0
+                  ? deny(EBUSY, fmt::format("client {} was ended, but keeps its slots: {} of its "
+                                            "threads stand in the midst of an operation. Kill it "
+                                            "(--kill), or try --force again once they have gone on",
+                                            number, done.busy))
+                  : reply_with(payload::Ended{.slots = done.slots,
+                                              .magazines = done.magazines,
+                                              .left = done.left,
+                                              .alive = client->is_live() ? 1U : 0U}));
     });
     return later();
 }

@@ -18,10 +18,8 @@ using shm::Request;
 // The attachment that the request shows, if it proves it; nullptr with the reason in `answer`.
 std::shared_ptr<Attachment> find_proved(Service& service, const std::shared_ptr<ServedPool>& pool,
                                         const payload::Attachment& shown, Answer& answer) {
-    const shm::ClientId id{static_cast<std::uint32_t>(shown.client)};
-    const bool possible =
-        shown.key == pool->storage().key() && shown.client < pool->clients().size();
-    auto client = possible ? service.supervisor.find(*pool, id) : nullptr;
+    auto client =
+        shown.key == pool->storage().key() ? service.supervisor.find(*pool, shown.client) : nullptr;
     const bool ours = client && client->is_live() && client->is_proved_by(shown.token, shown.epoch);
     if (!ours || client->stage() == Attachment::Stage::kEnded) {
         answer = deny(ESTALE, fmt::format("client {} of pool '{}' has ended, or is another's: "
@@ -153,11 +151,9 @@ Answer bye(Service& service, Conversation& c, const Request& request) {
     if (!client) {
         Answer answer;
         const auto pool = find_pool(service, request, answer);
-        const bool possible =
-            pool && said.key == pool->storage().key() && said.client < pool->clients().size();
-        client = possible ? service.supervisor.find(
-                                *pool, shm::ClientId{static_cast<std::uint32_t>(said.client)})
-                          : nullptr;
+        client = pool && said.key == pool->storage().key()
+                     ? service.supervisor.find(*pool, said.client)
+                     : nullptr;
     }
     if (!client || !client->say_goodbye(said.token)) {
         return hang_up("a goodbye without the attachment's token");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <limits>
 #include <vector>
 
 #include "daemon/base/log.hpp"
@@ -75,8 +76,11 @@ void Supervisor::adopt(const std::shared_ptr<ServedPool>& pool) {
     }
 }
 
-std::shared_ptr<Attachment> Supervisor::find(const ServedPool& pool, shm::ClientId id) const {
-    const auto found = clients_.find({&pool, raw(id)});
+std::shared_ptr<Attachment> Supervisor::find(const ServedPool& pool, std::uint64_t number) const {
+    if (number > std::numeric_limits<std::uint32_t>::max()) {
+        return nullptr;
+    }
+    const auto found = clients_.find({&pool, static_cast<std::uint32_t>(number)});
     return found == clients_.end() ? nullptr : found->second;
 }
 

@@ -36,9 +36,9 @@ public:
     /// left to the sweep.
     void adopt(const std::shared_ptr<ServedPool>& pool);
 
-    /// The attachment of that id, or nullptr.
+    /// The attachment of client `number`, which may be anybody's claim, or nullptr.
     [[nodiscard]] std::shared_ptr<Attachment> find(const ServedPool& pool,
-                                                   mempool::shm::ClientId id) const;
+                                                   std::uint64_t number) const;
 
     /// Looks at each client of `pool` now; returns how many it found gone.
     std::uint32_t sweep(const ServedPool& pool);
