@@ -1,5 +1,6 @@
 #include "siege/attacker.hpp"
 
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -120,6 +121,22 @@ bool Attacker::in_child(std::chrono::milliseconds limit, const std::function<boo
         children_.push_back({Clock::now() + limit, child});
     }
     return child > 0;
+}
+
+bool Attacker::in_namespaces(std::chrono::milliseconds limit, const std::function<void()>& body) {
+    return in_child(limit, [&body] {
+        if (::unshare(CLONE_NEWUSER) != 0 ||
+            ::unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWTIME | CLONE_NEWIPC) != 0) {
+            return false;
+        }
+        const pid_t inside = fork_again(std::chrono::seconds{2});
+        if (inside == 0) {
+            body();
+            ::_exit(0);
+        }
+        ::waitpid(inside, nullptr, 0);
+        return inside > 0;
+    });
 }
 
 pid_t Attacker::fork_again(std::chrono::seconds limit) {

@@ -63,6 +63,8 @@ public:
     /// Forks a process that runs `body`, and is killed if it has not ended after `limit`. If `body`
     /// returns false, the act was in vain. False if there are too many already.
     bool in_child(std::chrono::milliseconds limit, const std::function<bool()>& body);
+    /// As in_child(), for a process in namespaces of its own: users, pids, mounts, time and IPC.
+    bool in_namespaces(std::chrono::milliseconds limit, const std::function<void()>& body);
     /// In such a child: forks another that dies by itself; its pid, 0 in the child.
     static pid_t fork_again(std::chrono::seconds limit);
 
