@@ -27,9 +27,11 @@ std::uint32_t Quota::allow(std::uint32_t wanted) noexcept {
     if (quota_.load(std::memory_order_relaxed) != quota) {
         left_.store(0, std::memory_order_relaxed);
         quota_.store(quota, std::memory_order_release);
-    } else if (now < next_count_) {
-        return take(wanted);  // what another thread counted meanwhile
+    } else if (const std::uint32_t taken = take(wanted); taken != 0 || now < next_count_) {
+        return taken;  // of what another thread counted meanwhile
     }
+    // Nothing is left from here on, so that no thread gets more behind the pass than it was allowed
+    // before it.
     const std::uint32_t held = count_held();
     if (held >= quota) {
         next_count_ = now + kPause;
