@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <map>
@@ -43,9 +45,12 @@ void add_served(Found& found, const AttachOptions& options) {
     }
 }
 
+detail::TrustedIndex index_of(const AttachOptions& options) {
+    return detail::read_index(options.socket.empty() ? shm::default_socket_path() : options.socket);
+}
+
 void add_present(Found& found, const AttachOptions& options) {
-    const detail::TrustedIndex trusted =
-        detail::read_index(options.socket.empty() ? shm::default_socket_path() : options.socket);
+    const detail::TrustedIndex trusted = index_of(options);
     for (const auto& [name, pool] : trusted.index.pools) {
         const auto first = pool.objects.find(0);
         if (pool.finished() && first != pool.objects.end() &&
@@ -69,6 +74,18 @@ std::vector<FoundPool> find_pools(const AttachOptions& options, LookAt at) {
         pools.push_back(pool);
     }
     return pools;
+}
+
+std::vector<SetAside> find_set_aside(const AttachOptions& options) {
+    std::vector<SetAside> found;
+    for (const shm::AsideNote& note : index_of(options).index.aside) {
+        struct stat status {};
+        if (note.object.find('/') == std::string::npos &&
+            ::lstat(("/dev/shm/" + note.object).c_str(), &status) == 0) {
+            found.push_back({'/' + note.object, note.reason});
+        }
+    }
+    return found;
 }
 
 }  // namespace mempool

@@ -152,6 +152,16 @@ struct MEMPOOL_STRING_ABI FoundPool {
 [[nodiscard]] MEMPOOL_EXPORT std::vector<FoundPool> find_pools(const AttachOptions& options = {},
                                                                LookAt at = LookAt::kDaemon);
 
+/// An object that stood for a pool, could not be served, and is still there under another name. Its
+/// clients may use it; the daemon does not.
+struct MEMPOOL_STRING_ABI SetAside {
+    std::string object;  ///< its name as shm_open(3) takes it
+    std::string reason;  ///< why it could not be served
+};
+/// Those that the index of the runtime directory knows, the oldest first.
+[[nodiscard]] MEMPOOL_EXPORT std::vector<SetAside> find_set_aside(
+    const AttachOptions& options = {});
+
 /// What a reclaim took back.
 struct ReclaimReport {
     std::uint64_t clients = 0;

@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <mempool/client.hpp>
 
 #include "run_ctl.hpp"
+#include "support/pool_objects.hpp"
 
 namespace mempool_test {
 namespace {
@@ -111,6 +113,22 @@ TEST_F(CtlInspect, ListNamesThePool) {
     const Json entry = entry_of(ctl_json({"list"})["pools"], "pool");
     EXPECT_EQ(entry["served"], true);
     EXPECT_EQ(entry["present"], true);
+}
+
+TEST_F(CtlInspect, ListNamesWhatWasSetAsideAndWhy) {
+    EXPECT_EQ(ctl_json({"list"})["aside"], Json::array());
+    daemon_.kill9();
+    const std::string object = "/dev/shm/" + mempool_test::object_of(pool_, 0);
+    std::filesystem::resize_file(object, 4096);
+    daemon_.restart();
+    const Json aside = ctl_json({"list"})["aside"];
+    ASSERT_EQ(aside.size(), 1);
+    const auto name = aside[0]["object"].get<std::string>();
+    EXPECT_THAT(name, HasSubstr(pool_ + ".aside-"));
+    EXPECT_NE(aside[0]["reason"].get<std::string>(), "");
+    EXPECT_THAT(ctl({"list"}).err, HasSubstr("/dev/shm" + name + " was set aside: "));
+    std::filesystem::remove("/dev/shm" + name);
+    EXPECT_EQ(ctl({"list"}).err, "") << "there is nothing left to be done";
 }
 
 TEST_F(CtlInspect, ClientsShowsWhoHasWhat) {
