@@ -29,12 +29,7 @@ auto reply_of(const Conversation& c, const Request& request) {
 
 }  // namespace
 
-Answer grow(Service& service, Conversation& c, const Request& request) {
-    Answer answer;
-    const auto pool = find_pool(service, request, answer);
-    if (!pool) {
-        return answer;
-    }
+Answer grow(Service& /*service*/, Conversation& c, const PoolPtr& pool, const Request& request) {
     pool->grow(payload::of<payload::Grow>(request).slots, [reply = reply_of(c, request)](
                                                               const Growth& done) {
         reply(done.refused ? deny(*done.refused) : reply_with(payload::Grow{.slots = done.added}));
@@ -42,12 +37,7 @@ Answer grow(Service& service, Conversation& c, const Request& request) {
     return later();
 }
 
-Answer reclaim(Service& service, Conversation& c, const Request& request) {
-    Answer answer;
-    const auto pool = find_pool(service, request, answer);
-    if (!pool) {
-        return answer;
-    }
+Answer reclaim(Service& service, Conversation& c, const PoolPtr& pool, const Request& request) {
     const std::uint64_t before = pool->view().live().reclaimed.load(std::memory_order_relaxed);
     const payload::Reclaimed swept{.clients = service.supervisor.sweep(*pool)};
     pool->sweep([pool, before, swept, reply = reply_of(c, request),
@@ -66,14 +56,10 @@ Answer reclaim(Service& service, Conversation& c, const Request& request) {
     return later();
 }
 
-Answer repair(Service& service, Conversation& c, const Request& request) {
-    Answer answer;
-    const auto pool = find_pool(service, request, answer);
-    if (!pool) {
-        return answer;
-    }
+Answer repair(Service& /*service*/, Conversation& c, const PoolPtr& pool,
+              const Request& /*request*/) {
     const shm::Repaired done = pool->repair();
-    answer = reply_with(payload::Repaired{
+    Answer answer = reply_with(payload::Repaired{
         .total = done.total(), .clients = pool->clients().count(), .kinds = done.mended.size()});
     static_assert(sizeof(done.mended) <= sizeof(answer.reply.text));
     std::memcpy(answer.reply.text, done.mended.data(), sizeof(done.mended));
@@ -85,12 +71,7 @@ Answer repair(Service& service, Conversation& c, const Request& request) {
 }
 
 // The daemon itself kills nobody: it passes the pidfd, and the operator's own rights decide.
-Answer end_client(Service& service, Conversation& c, const Request& request) {
-    Answer answer;
-    const auto pool = find_pool(service, request, answer);
-    if (!pool) {
-        return answer;
-    }
+Answer end_client(Service& service, Conversation& c, const PoolPtr& pool, const Request& request) {
     const auto wanted = payload::of<payload::End>(request);
     const auto client = service.supervisor.find(*pool, wanted.client);
     if (!client || !client->is_live() || wanted.epoch != pool->clients().epoch(client->id())) {
@@ -107,7 +88,7 @@ Answer end_client(Service& service, Conversation& c, const Request& request) {
                                     "takes its slots",
                                     wanted.client));
         }
-        answer = reply_with(payload::Ended{.alive = 1});
+        Answer answer = reply_with(payload::Ended{.alive = 1});
         answer.passed_fd = client->pidfd();
         return answer;
     }
@@ -118,10 +99,10 @@ Answer end_client(Service& service, Conversation& c, const Request& request) {
         // Nobody but the operator can know that it has ended, and nothing else would free its id.
         log_warning("pool '{}': uid {} says that client {}, which cannot be seen, has ended",
                     pool->name(), c.peer.uid, wanted.client);
-        const std::uint64_t before = pool->view().live().reclaimed.load(std::memory_order_relaxed);
-        client->process_ended();
-        return reply_with(payload::Ended{
-            .slots = pool->view().live().reclaimed.load(std::memory_order_relaxed) - before});
+        client->process_ended([reply = reply_of(c, request)](const shm::Reclaimed& taken) {
+            reply(reply_with(payload::Ended{.slots = taken.slots, .magazines = taken.magazines}));
+        });
+        return later();
     }
     if (!pool->heeds_ends()) {
         return deny(EOPNOTSUPP,

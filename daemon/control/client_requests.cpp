@@ -16,7 +16,7 @@ namespace payload = mempool::shm::payload;
 using shm::Request;
 
 // The attachment that the request shows, if it proves it; nullptr with the reason in `answer`.
-std::shared_ptr<Attachment> find_proved(Service& service, const std::shared_ptr<ServedPool>& pool,
+std::shared_ptr<Attachment> find_proved(Service& service, const PoolPtr& pool,
                                         const payload::Attachment& shown, Answer& answer) {
     auto client =
         shown.key == pool->storage().key() ? service.supervisor.find(*pool, shown.client) : nullptr;
@@ -32,12 +32,7 @@ std::shared_ptr<Attachment> find_proved(Service& service, const std::shared_ptr<
 
 }  // namespace
 
-Answer attach(Service& service, Conversation& c, const Request& request) {
-    Answer answer;
-    const auto pool = find_pool(service, request, answer);
-    if (!pool) {
-        return answer;
-    }
+Answer attach(Service& service, Conversation& c, const PoolPtr& pool, const Request& /*request*/) {
     if (!may_attach(c.peer, pool->config().access)) {
         return deny_pool(c, *pool);
     }
@@ -85,21 +80,17 @@ Answer attach(Service& service, Conversation& c, const Request& request) {
     c.client->serve(c.hang_up);
     log_debug("pool '{}': client {} (pid {}, {}) attached", pool->name(), raw(*id), c.peer.pid,
               client.command);
-    answer = reply_with(payload::Attachment{.client = raw(*id),
-                                            .key = pool->storage().key(),
-                                            .token = token,
-                                            .epoch = pool->clients().epoch(*id)});
+    Answer answer = reply_with(payload::Attachment{.client = raw(*id),
+                                                   .key = pool->storage().key(),
+                                                   .token = token,
+                                                   .epoch = pool->clients().epoch(*id)});
     answer.passed_fd = pool->storage().segments().front().writable.get();
     return answer;
 }
 
-Answer resume(Service& service, Conversation& c, const Request& request) {
-    Answer answer;
-    const auto pool = find_pool(service, request, answer);
-    if (!pool) {
-        return answer;
-    }
+Answer resume(Service& service, Conversation& c, const PoolPtr& pool, const Request& request) {
     const auto shown = payload::of<payload::Attachment>(request);
+    Answer answer;
     const auto client = find_proved(service, pool, shown, answer);
     if (!client) {
         return answer;
@@ -124,20 +115,22 @@ Answer resume(Service& service, Conversation& c, const Request& request) {
     return reply_with(shown);
 }
 
-Answer segment(Service& /*service*/, Conversation& c, const Request& request) {
-    const auto& segments = c.pool->storage().segments();
+Answer segment(Service& /*service*/, Conversation& /*c*/, const PoolPtr& pool,
+               const Request& request) {
+    const auto& segments = pool->storage().segments();
     const auto wanted = payload::of<payload::Segment>(request);
     if (wanted.number >= segments.size()) {
         return deny(EINVAL, fmt::format("pool '{}' has {} segments, none with number {}",
-                                        c.pool->name(), segments.size(), wanted.number));
+                                        pool->name(), segments.size(), wanted.number));
     }
     Answer answer = reply_with(wanted);
     answer.passed_fd = segments[wanted.number].writable.get();
     return answer;
 }
 
-Answer want_more(Service& /*service*/, Conversation& c, const Request& /*request*/) {
-    c.pool->consider_growth(ServedPool::Clock::now());
+Answer want_more(Service& /*service*/, Conversation& /*c*/, const PoolPtr& pool,
+                 const Request& /*request*/) {
+    pool->consider_growth(ServedPool::Clock::now());
     Answer answer;
     answer.action = Answer::Action::kNothing;
     return answer;
@@ -145,7 +138,7 @@ Answer want_more(Service& /*service*/, Conversation& c, const Request& /*request
 
 // The connection of the client is closed once all that it had is back. One that was ended has none
 // any more, and says its goodbye on another.
-Answer bye(Service& service, Conversation& c, const Request& request) {
+Answer bye(Service& service, Conversation& c, const PoolPtr& /*none*/, const Request& request) {
     const auto said = payload::of<payload::Bye>(request);
     std::shared_ptr<Attachment> client = c.client;
     if (!client) {

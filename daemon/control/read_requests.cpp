@@ -29,14 +29,16 @@ Answer deny_look(const Conversation& c, const ServedPool& pool) {
 
 }  // namespace
 
-Answer status(Service& service, Conversation& /*c*/, const Request& /*request*/) {
+Answer status(Service& service, Conversation& /*c*/, const PoolPtr& /*none*/,
+              const Request& /*request*/) {
     Answer answer = reply_with(payload::Status{.pid = static_cast<std::uint64_t>(::getpid()),
                                                .started_at = service.started_at});
     shm::copy_text(answer.reply.text, MEMPOOLD_VERSION);
     return answer;
 }
 
-Answer list(Service& service, Conversation& /*c*/, const Request& request) {
+Answer list(Service& service, Conversation& /*c*/, const PoolPtr& /*none*/,
+            const Request& request) {
     Answer answer = reply_with(payload::ListSize{.pools = service.pools.size()});
     const auto wanted = payload::of<payload::ListAt>(request);
     if (wanted.position < service.pools.size()) {
@@ -47,41 +49,36 @@ Answer list(Service& service, Conversation& /*c*/, const Request& request) {
     return answer;
 }
 
-Answer inspect(Service& service, Conversation& c, const Request& request) {
-    Answer answer;
-    const auto pool = find_pool(service, request, answer);
-    if (!pool) {
-        return answer;
-    }
+Answer inspect(Service& service, Conversation& c, const PoolPtr& pool, const Request& /*request*/) {
     if (!may_look(service, c, *pool)) {
         return deny_look(c, *pool);
     }
     c.pool = pool;
-    answer = reply_with(payload::Inspected{.key = pool->storage().key(),
-                                           .bytes = pool->storage().geometry().slots_offset});
+    Answer answer = reply_with(payload::Inspected{
+        .key = pool->storage().key(), .bytes = pool->storage().geometry().slots_offset});
     shm::copy_text(answer.reply.text, pool->storage().missing_names());
     return answer;
 }
 
-Answer read(Service& service, Conversation& c, const Request& request) {
-    if (!may_look(service, c, *c.pool)) {
-        return deny_look(c, *c.pool);
+Answer read(Service& service, Conversation& c, const PoolPtr& pool, const Request& request) {
+    if (!may_look(service, c, *pool)) {
+        return deny_look(c, *pool);
     }
     const auto wanted = payload::of<payload::Read>(request);
-    const std::uint64_t whole = c.pool->storage().geometry().slots_offset;
+    const std::uint64_t whole = pool->storage().geometry().slots_offset;
     if (wanted.bytes == 0 || wanted.bytes > shm::kMaxReadBytes || wanted.offset > whole ||
         wanted.bytes > whole - wanted.offset || wanted.offset % 8 != 0 || wanted.bytes % 8 != 0) {
         return deny(EINVAL, fmt::format("pool '{}' has {} bytes of metadata, to be read in "
                                         "multiples of 8 and at most {} at once",
-                                        c.pool->name(), whole, shm::kMaxReadBytes));
+                                        pool->name(), whole, shm::kMaxReadBytes));
     }
     Answer answer = reply_with(wanted);
     answer.data.resize(wanted.bytes);
-    c.pool->storage().copy_metadata(wanted.offset, wanted.bytes, answer.data.data());
-    if (c.pool->storage().faulted()) {
+    pool->storage().copy_metadata(wanted.offset, wanted.bytes, answer.data.data());
+    if (pool->storage().faulted()) {
         return deny(EIO, fmt::format("pool '{}' was truncated by somebody and is not served any "
                                      "more",
-                                     c.pool->name()));
+                                     pool->name()));
     }
     return answer;
 }

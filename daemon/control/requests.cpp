@@ -27,27 +27,36 @@ enum class Needs : std::uint8_t {
     kAdmin,       ///< root, the daemon's user or admin_group
 };
 
+/// Which pool a request is about.
+enum class About : std::uint8_t {
+    kNone,
+    kNamed,  ///< the one that it names; denied if there is none
+    kOwn,    ///< the connection's
+};
+
 struct Handler {
     RequestKind kind;
     Needs needs;
+    About about;
     const char* name;
-    Answer (*handle)(Service& service, Conversation& c, const Request& request);
+    Answer (*handle)(Service& service, Conversation& c, const PoolPtr& pool,
+                     const Request& request);
 };
 
 constexpr std::array<Handler, 13> kHandlers{{
-    {RequestKind::kAttach, Needs::kFresh, "an attach", attach},
-    {RequestKind::kResume, Needs::kFresh, "a resume", resume},
-    {RequestKind::kSegment, Needs::kAttached, "a request for a segment", segment},
-    {RequestKind::kWantMore, Needs::kAttached, "a wish for growth", want_more},
-    {RequestKind::kBye, Needs::kNothing, "a goodbye", bye},
-    {RequestKind::kInspect, Needs::kLooker, "an inspect", inspect},
-    {RequestKind::kList, Needs::kNothing, "a list", list},
-    {RequestKind::kGrow, Needs::kAdmin, "a grow", grow},
-    {RequestKind::kReclaim, Needs::kAdmin, "a reclaim", reclaim},
-    {RequestKind::kStatus, Needs::kNothing, "a status", status},
-    {RequestKind::kRepair, Needs::kAdmin, "a repair", repair},
-    {RequestKind::kRead, Needs::kInspecting, "a request for metadata", read},
-    {RequestKind::kEnd, Needs::kAdmin, "an end", end_client},
+    {RequestKind::kAttach, Needs::kFresh, About::kNamed, "an attach", attach},
+    {RequestKind::kResume, Needs::kFresh, About::kNamed, "a resume", resume},
+    {RequestKind::kSegment, Needs::kAttached, About::kOwn, "a request for a segment", segment},
+    {RequestKind::kWantMore, Needs::kAttached, About::kOwn, "a wish for growth", want_more},
+    {RequestKind::kBye, Needs::kNothing, About::kNone, "a goodbye", bye},
+    {RequestKind::kInspect, Needs::kLooker, About::kNamed, "an inspect", inspect},
+    {RequestKind::kList, Needs::kNothing, About::kNone, "a list", list},
+    {RequestKind::kGrow, Needs::kAdmin, About::kNamed, "a grow", grow},
+    {RequestKind::kReclaim, Needs::kAdmin, About::kNamed, "a reclaim", reclaim},
+    {RequestKind::kStatus, Needs::kNothing, About::kNone, "a status", status},
+    {RequestKind::kRepair, Needs::kAdmin, About::kNamed, "a repair", repair},
+    {RequestKind::kRead, Needs::kInspecting, About::kOwn, "a request for metadata", read},
+    {RequestKind::kEnd, Needs::kAdmin, About::kNamed, "an end", end_client},
 }};
 
 Answer dispatch(Service& service, Conversation& c, const Request& request) {
@@ -89,7 +98,14 @@ Answer dispatch(Service& service, Conversation& c, const Request& request) {
             }
             break;
     }
-    return found->handle(service, c, request);
+    Answer none;
+    const PoolPtr pool = found->about == About::kNamed ? find_pool(service, request, none)
+                         : found->about == About::kOwn ? c.pool
+                                                       : nullptr;
+    if (found->about == About::kNamed && !pool) {
+        return none;
+    }
+    return found->handle(service, c, pool, request);
 }
 
 }  // namespace
@@ -140,8 +156,7 @@ Answer hang_up(std::string fault) {
     return answer;
 }
 
-std::shared_ptr<ServedPool> find_pool(const Service& service, const Request& request,
-                                      Answer& answer) {
+PoolPtr find_pool(const Service& service, const Request& request, Answer& answer) {
     const std::string_view name = shm::text_of(request.pool);
     if (name.size() == sizeof(request.pool)) {
         answer = hang_up("a pool's name without an end");
