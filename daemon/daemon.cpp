@@ -160,6 +160,7 @@ void Daemon::await_signal() {
             stop();
         }
     });
+    state += place_fault_.empty() ? "" : place_fault_ + "; ";
 }
 
 void Daemon::reload() {
@@ -318,3 +319,23 @@ void Daemon::drop_faulted() {
 }
 
 }  // namespace mempoold
+void Daemon::mend_places() {
+    std::string fault;
+    try {
+        if (listener_->mend()) {
+            server_->listen_at(listener_->socket());
+        }
+    } catch (const std::exception& e) {
+        fault = e.what();
+    }
+    if (fault == place_fault_) {
+        return;
+    }
+    place_fault_ = fault;
+    if (!fault.empty()) {
+        log_error("{}", fault);
+    }
+    notify_status(describe_state());
+}
+
+    mend_places();

@@ -67,6 +67,8 @@ private:
     std::optional<Listener> listener_;
     std::optional<Server> server_;
     boost::asio::signal_set signals_{io_};
+    /// Socket and runtime directory, where somebody removed them.
+    void mend_places();
     boost::asio::steady_timer fast_timer_{io_};
     bool looking_often_ = false;
     boost::asio::steady_timer second_timer_{io_};
@@ -84,4 +86,5 @@ private:
     bool load_again_ = false;
 };
 
+    std::string place_fault_;                        ///< of socket or runtime directory
 }  // namespace mempoold

@@ -176,6 +176,7 @@ void Listener::take_inherited(UniqueFd passed) {
         log_warning("serving the socket that was passed, {}, not {}", bound, path_);
     }
     path_ = bound;
+    remember_file();
     runtime_.emplace(runtime_place(path_, false));
 }
 
@@ -188,22 +189,48 @@ void Listener::bind_own() {
     }
     own_ = true;
     // Anybody may connect: who it is, the kernel tells, and each pool has its own list.
-    struct stat status {};
-    if (::chmod(path_.c_str(), 0666) != 0 || ::lstat(path_.c_str(), &status) != 0) {
+    if (::chmod(path_.c_str(), 0666) != 0) {
         fail(errno, "cannot open " + path_ + " to all");
     }
-    device_ = status.st_dev;
-    inode_ = status.st_ino;
+    remember_file();
     refuse_descriptors(socket_.get());  // before the first connection
     if (::listen(socket_.get(), SOMAXCONN) != 0) {
         fail(errno, "cannot listen at " + path_);
     }
 }
 
-Listener::~Listener() {
+void Listener::remember_file() {
     struct stat status {};
-    if (own_ && ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ &&
-        status.st_ino == inode_) {
+    if (::lstat(path_.c_str(), &status) == 0) {
+        device_ = status.st_dev;
+        inode_ = status.st_ino;
+    }
+}
+
+bool Listener::is_in_place() const noexcept {
+    struct stat status {};
+    return ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ &&
+           status.st_ino == inode_;
+}
+
+bool Listener::mend() {
+    runtime_->mend();
+    if (inode_ == 0 || is_in_place()) {
+        return false;
+    }
+    if (!own_) {
+        throw std::runtime_error(fmt::format(
+            "the socket {} was removed or replaced by somebody: nobody new can attach until the "
+            "unit that made it has made it again (systemctl restart mempoold.socket)",
+            path_));
+    }
+    bind_own();
+    log_warning("the socket {} was removed by somebody; it is there again", path_);
+    return true;
+}
+
+Listener::~Listener() {
+    if (own_ && is_in_place()) {
         ::unlink(path_.c_str());
     }
 }

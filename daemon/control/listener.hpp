@@ -1,7 +1,8 @@
 // The control socket's place: whose it is, how it is made, and that one daemon alone has it.
 //
-// Used by Daemon at start and stop. The socket is systemd's, if it passes one, else our own file;
-// in either case the lock of the runtime directory that goes with it is held.
+// Used by Daemon at start, at stop, and each second in between. The socket is systemd's, if it
+// passes one, else our own file; in either case the lock of the runtime directory that goes with it
+// is held.
 #pragma once
 
 #include <sys/types.h>
@@ -31,9 +32,16 @@ public:
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
     [[nodiscard]] RuntimeDirectory& runtime() noexcept { return *runtime_; }
 
+    /// Makes anew what somebody removed of the runtime directory and the socket's file, and says so
+    /// in the log; true if socket() is another one now. Throws std::exception: it can't be made,
+    /// and what() says what to do.
+    bool mend();
+
 private:
     void take_inherited(mempool::shm::UniqueFd passed);
     void bind_own();
+    void remember_file();
+    [[nodiscard]] bool is_in_place() const noexcept;
 
     std::optional<RuntimeDirectory> runtime_;  // its lock is the last to go
     mempool::shm::UniqueFd socket_;

@@ -75,8 +75,12 @@ Server::Server(boost::asio::io_context& io, Service& service, int socket,
       pause_(io),
       unread_timer_(io),
       spare_(open_spare()) {
+    take_socket(socket);
+}
+
+// A duplicate: the descriptor closes what it was given.
+void Server::take_socket(int socket) {
     refuse_descriptors(socket);
-    // A duplicate: the descriptor closes what it was given.
     UniqueFd own{::fcntl(socket, F_DUPFD_CLOEXEC, 3)};
     if (!own) {
         fail(errno, "cannot keep the control socket");
@@ -85,6 +89,14 @@ Server::Server(boost::asio::io_context& io, Service& service, int socket,
 }
 
 void Server::start() { await_connection(); }
+
+void Server::listen_at(int socket) {
+    boost::system::error_code ignored;
+    socket_.close(ignored);
+    pause_.cancel();
+    take_socket(socket);
+    await_connection();
+}
 
 void Server::stop() {
     boost::system::error_code ignored;

@@ -33,10 +33,13 @@ public:
     ~Server() = default;
 
     void start();
+    /// Goes on with another socket, as the constructor's, once start() was called.
+    void listen_at(int socket);
     /// Stops accepting and closes all sessions; clients live on without a connection.
     void stop();
 
 private:
+    void take_socket(int socket);
     void await_connection();
     void accept_some();
     void reckon();

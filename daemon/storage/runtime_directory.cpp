@@ -107,14 +107,31 @@ bool RuntimeDirectory::open_directories() {
     }
     lock();
     const struct stat held = status_of(private_.get());
+    identity_ = {held.st_dev, held.st_ino};
+    return is_in_place();
+}
+
+bool RuntimeDirectory::is_in_place() const noexcept {
     struct stat named {};
     const std::string name = path_ + '/' + shm::kPrivateDirectory;
-    if (::lstat(name.c_str(), &named) != 0 || named.st_dev != held.st_dev ||
-        named.st_ino != held.st_ino) {
-        return false;
+    return ::lstat(name.c_str(), &named) == 0 &&
+           identity_ == std::pair<std::uint64_t, std::uint64_t>(named.st_dev, named.st_ino);
+}
+
+void RuntimeDirectory::mend() {
+    if (!is_in_place()) {
+        RuntimeDirectory anew(path_);
+        directory_ = std::move(anew.directory_);
+        private_ = std::move(anew.private_);
+        identity_ = anew.identity_;
+        made_ = true;
+        write(index_);
+        log_warning("the runtime directory {} was removed by somebody; it is there again", path_);
+    } else if (::faccessat(directory_.get(), shm::kIndexFile, F_OK, AT_SYMLINK_NOFOLLOW) != 0 &&
+               errno == ENOENT && !index_.pools.empty()) {
+        write(index_);
+        log_warning("{}/{} was removed by somebody; it is there again", path_, shm::kIndexFile);
     }
-    identity_ = {held.st_dev, held.st_ino};
-    return true;
 }
 
 void RuntimeDirectory::lock() {

@@ -46,12 +46,17 @@ public:
         index_ = std::move(next);
     }
 
+    /// Makes directory and index anew where somebody removed them, and says so in the log;
+    /// identity() is another one then. Throws as the constructor, and as update().
+    void mend();
+
     /// Removes all that the daemon made there, and the directory if it made that; nothing if the
     /// index still knows a pool.
     void remove() noexcept;
 
 private:
     bool open_directories();
+    [[nodiscard]] bool is_in_place() const noexcept;
     void lock();
     void read();
     void write(const mempool::shm::PoolIndex& index) const;

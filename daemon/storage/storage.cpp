@@ -254,6 +254,11 @@ void Storage::copy_metadata(std::uint64_t offset, std::uint64_t bytes,
 
 Storage::SlotBytes Storage::locate(shm::SlotIndex i) const noexcept {
     for (std::uint32_t number = 0; number < segments_.size(); ++number) {
+    // The runtime directory may be another one by now.
+    const auto [device, inode] = backing_->runtime_identity();
+    std::memcpy(&header_.at(offsetof(shm::Header, runtime_device)), &device, sizeof(device));
+    std::memcpy(&header_.at(offsetof(shm::Header, runtime_inode)), &inode, sizeof(inode));
+    restore();
         const StoredSegment& segment = segments_[number];
         if (raw(i) >= segment.entry.first_index && raw(i) < segment.entry.end_index()) {
             const std::uint64_t distance = raw(i) - segment.entry.first_index;

@@ -111,6 +111,33 @@ TEST_F(LifecycleTest, ASecondDaemonForOnePoolRefuses) {
     EXPECT_FALSE(fs::exists(elsewhere.path() + "/s"));
 }
 
+// A cleaner of /tmp, or somebody's rm.
+TEST_F(LifecycleTest, ASocketAndARuntimeDirectoryThatAreRemovedComeBack) {
+    daemon_.start({"--pool", spec_});
+    const PoolClient client(daemon_.socket_path(), pool_);
+    fs::remove(daemon_.socket_path());
+    daemon_.wait_for_log("the socket " + daemon_.socket_path() + " was removed by somebody");
+    const PoolClient second(daemon_.socket_path(), pool_);
+    fs::remove_all(daemon_.socket_path() + ".d");
+    fs::remove(daemon_.socket_path());
+    daemon_.wait_for_log("the runtime directory " + daemon_.socket_path() +
+                         ".d was removed by somebody");
+    EXPECT_TRUE(eventually([&] { return fs::exists(daemon_.socket_path()); }));
+    daemon_.kill9();
+    daemon_.restart();
+    EXPECT_THAT(daemon_.last_log(), HasSubstr("took over 64 slots"));
+}
+
+TEST_F(LifecycleTest, ASocketThatSomethingElseTookMeanwhileIsLeftToIt) {
+    daemon_.start({"--pool", spec_});
+    fs::remove(daemon_.socket_path());
+    const std::ofstream file(daemon_.socket_path());
+    daemon_.wait_for_log(daemon_.socket_path() + " exists and is not a socket");
+    EXPECT_TRUE(fs::is_regular_file(daemon_.socket_path()));
+    fs::remove(daemon_.socket_path());
+    EXPECT_TRUE(eventually([&] { return fs::is_socket(daemon_.socket_path()); }));
+}
+
 TEST_F(LifecycleTest, WhatIsNoSocketIsNotRemoved) {
     std::ofstream(daemon_.socket_path()) << "precious";
     daemon_.launch({"--pool", spec_});
