@@ -15,7 +15,6 @@
 #include "daemon/base/notify.hpp"
 #include "daemon/base/thread.hpp"
 #include "daemon/storage/fault_guard.hpp"
-#include "daemon/storage/pool_start.hpp"
 
 namespace mempoold {
 
@@ -111,24 +110,57 @@ void Daemon::drop_what_nobody_serves() {
     }
 }
 
-bool Daemon::start_pool(const PoolConfig& config) {
+void Daemon::start_pool(const PoolConfig& config) {
     try {
-        auto pool = std::make_shared<ServedPool>(
-            config, start_storage(config, epoch_now(), &store_, &listener_->runtime()), worker_);
-        service_.supervisor.adopt(pool);
-        pool->begin_service();
-        service_.pools.emplace(config.name, std::move(pool));
-        not_served_.erase(config.name);
-        return true;
+        PoolStart start(config, epoch_now(), &store_, &listener_->runtime());
+        while (!start.step()) {
+            notify_busy();
+        }
+        put_in_service(start);
     } catch (const std::exception& e) {
-        log_error("pool '{}' is not served: {}", config.name, e.what());
-        not_served_[config.name] = e.what();
-        return false;
+        pool_failed(config.name, e.what());
     }
+}
+
+void Daemon::start_pool_later(const PoolConfig& config) {
+    try {
+        const auto start =
+            std::make_shared<PoolStart>(config, epoch_now(), &store_, &listener_->runtime());
+        worker_.submit_steps([start] { return start->step(); },
+                             [this, start] {
+                                 try {
+                                     put_in_service(*start);
+                                 } catch (const std::exception& e) {
+                                     pool_failed(start->config().name, e.what());
+                                 }
+                                 if (--starting_ == 0) {
+                                     applied();
+                                 }
+                             });
+        ++starting_;
+    } catch (const std::exception& e) {
+        pool_failed(config.name, e.what());
+    }
+}
+
+void Daemon::put_in_service(PoolStart& start) {
+    const PoolConfig& config = start.config();
+    const bool is_new = start.is_new();
+    auto pool = std::make_shared<ServedPool>(config, start.finish(), worker_);
+    service_.supervisor.adopt(pool);
+    pool->begin_service(is_new);
+    service_.pools.emplace(config.name, std::move(pool));
+    not_served_.erase(config.name);
+}
+
+void Daemon::pool_failed(const std::string& name, const std::string& why) {
+    log_error("pool '{}' is not served: {}", name, why);
+    not_served_[name] = why;
 }
 
 std::string Daemon::describe_state() const {
     std::string state = reload_fault_.empty() ? "" : "reload failed: " + reload_fault_ + "; ";
+    state += place_fault_.empty() ? "" : place_fault_ + "; ";
     for (const auto& [name, why] : not_served_) {
         state += fmt::format("NOT SERVED: '{}': {}; ", name, why);
     }
@@ -160,7 +192,6 @@ void Daemon::await_signal() {
             stop();
         }
     });
-    state += place_fault_.empty() ? "" : place_fault_ + "; ";
 }
 
 void Daemon::reload() {
@@ -200,7 +231,7 @@ void Daemon::apply(Config next) {
     for (const PoolConfig& config : next.pools) {
         const auto found = service_.pools.find(config.name);
         if (found == service_.pools.end()) {
-            start_pool(config);
+            start_pool_later(config);
         } else {
             found->second->reconfigure(config);
         }
@@ -224,6 +255,12 @@ void Daemon::apply(Config next) {
     apply_limits();
     set_log_level(config_.log_level);
     reload_fault_.clear();
+    if (starting_ == 0) {
+        applied();
+    }
+}
+
+void Daemon::applied() {
     log_info("configuration reloaded; pools {}", describe_pools());
     reload_done();
 }
@@ -288,14 +325,37 @@ void Daemon::tick_fast() {
     drop_faulted();
 }
 
+void Daemon::mend_places() {
+    std::string fault;
+    try {
+        if (listener_->mend()) {
+            server_->listen_at(listener_->socket());
+        }
+    } catch (const std::exception& e) {
+        fault = e.what();
+    }
+    if (fault == place_fault_) {
+        return;
+    }
+    place_fault_ = fault;
+    if (!fault.empty()) {
+        log_error("{}", fault);
+    }
+    notify_status(describe_state());
+}
+
 void Daemon::tick_second() {
     const auto now = ServedPool::Clock::now();
+    mend_places();
     for (const auto& [name, pool] : service_.pools) {
         pool->consider_growth(now);  // what a reload wants, or a growth that failed
         pool->tick_second();
     }
     service_.supervisor.recheck();
     drop_faulted();
+    if (starting_ != 0) {
+        notify_busy();
+    }
 }
 
 void Daemon::drop_faulted() {
@@ -319,23 +379,3 @@ void Daemon::drop_faulted() {
 }
 
 }  // namespace mempoold
-void Daemon::mend_places() {
-    std::string fault;
-    try {
-        if (listener_->mend()) {
-            server_->listen_at(listener_->socket());
-        }
-    } catch (const std::exception& e) {
-        fault = e.what();
-    }
-    if (fault == place_fault_) {
-        return;
-    }
-    place_fault_ = fault;
-    if (!fault.empty()) {
-        log_error("{}", fault);
-    }
-    notify_status(describe_state());
-}
-
-    mend_places();

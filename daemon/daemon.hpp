@@ -7,6 +7,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -19,6 +20,7 @@
 #include "daemon/control/requests.hpp"
 #include "daemon/control/server.hpp"
 #include "daemon/storage/fd_store.hpp"
+#include "daemon/storage/pool_start.hpp"
 
 namespace mempoold {
 
@@ -37,7 +39,14 @@ public:
 private:
     void start_pools();
     void drop_what_nobody_serves();
-    bool start_pool(const PoolConfig& config);
+    /// At once; a pool that can't be served is noted, and harms no other.
+    void start_pool(const PoolConfig& config);
+    /// The same, but the worker makes what takes long. The last one to be
+    /// made, or not, calls applied().
+    void start_pool_later(const PoolConfig& config);
+    /// `start` has no more steps to do.
+    void put_in_service(PoolStart& start);
+    void pool_failed(const std::string& name, const std::string& why);
     [[nodiscard]] std::string describe_pools() const;
     /// For the unit's status: what is not as it should be comes first.
     [[nodiscard]] std::string describe_state() const;
@@ -48,6 +57,7 @@ private:
     /// in apply() or reload_failed().
     void reload();
     void apply(Config next);
+    void applied();
     void reload_failed(const std::string& why);
     void reload_done();
     void stop();
@@ -57,6 +67,8 @@ private:
     void tick_fast();
     void tick_second();
     void drop_faulted();
+    /// Socket and runtime directory, where somebody removed them.
+    void mend_places();
 
     CommandLine line_;
     Config config_;
@@ -67,8 +79,6 @@ private:
     std::optional<Listener> listener_;
     std::optional<Server> server_;
     boost::asio::signal_set signals_{io_};
-    /// Socket and runtime directory, where somebody removed them.
-    void mend_places();
     boost::asio::steady_timer fast_timer_{io_};
     bool looking_often_ = false;
     boost::asio::steady_timer second_timer_{io_};
@@ -76,6 +86,7 @@ private:
 
     std::map<std::string, std::string> not_served_;  ///< pools, and why
     std::string reload_fault_;                       ///< why the last reload changed nothing
+    std::string place_fault_;                        ///< of socket or runtime directory
     /// Shared with the thread that loads the configuration, which may outlive the daemon.
     struct Loader {
         std::mutex mutex;
@@ -84,7 +95,7 @@ private:
     const std::shared_ptr<Loader> loader_ = std::make_shared<Loader>();
     bool loading_ = false;
     bool load_again_ = false;
+    std::size_t starting_ = 0;  ///< pools of the reload under way that the worker makes
 };
 
-    std::string place_fault_;                        ///< of socket or runtime directory
 }  // namespace mempoold

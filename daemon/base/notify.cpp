@@ -83,6 +83,15 @@ void notify_reloading() {
     notify_manager("RELOADING=1\nMONOTONIC_USEC=" + std::to_string(usec));
 }
 
+void notify_busy() {
+    using Clock = std::chrono::steady_clock;
+    static Clock::time_point last;
+    if (const auto now = Clock::now(); now - last >= std::chrono::seconds{1}) {
+        last = now;
+        notify_manager("EXTEND_TIMEOUT_USEC=30000000");
+    }
+}
+
 void notify_stopping() { notify_manager("STOPPING=1\nSTATUS=stopping; the pools stay"); }
 
 void notify_watchdog() { notify_manager("WATCHDOG=1"); }

@@ -14,6 +14,8 @@ void notify_ready(const std::string& status);
 void notify_status(const std::string& status);
 void notify_reloading();
 void notify_stopping();
+/// A start or a reload goes on: systemd is to wait a little longer for it. Cheap to call often.
+void notify_busy();
 void notify_watchdog();
 
 /// Sends `message` (sd_notify(3)) with descriptor `fd` unless it is -1: 0 or errno. Never waits: a

@@ -168,6 +168,9 @@ public:
     }
     [[nodiscard]] std::string check(int /*fd*/) const override { return {}; }
     void keep(std::uint32_t number, int fd, const shm::Uuid& uuid) override;
+    [[nodiscard]] bool is_kept(std::uint32_t number) const override {
+        return kept_.contains(number);
+    }
     void give_up() noexcept override { lock_.reset(); }
 
     void remove(std::uint32_t number) noexcept override;
@@ -176,6 +179,11 @@ public:
     std::string mend_names() override;
 
 private:
+    // What the first segment says of all.
+    struct Table {
+        std::uint32_t count = 0;
+        std::array<shm::SegmentEntry, shm::kMaxSegments> entries{};
+    };
     // A pool that the index does not know.
     struct Lost {
         std::string name;
@@ -183,8 +191,7 @@ private:
         shm::Uuid uuid{};
         std::uint64_t created_at = 0;
         bool ours = false;  // made by a daemon of this runtime directory
-        std::uint32_t count = 0;
-        std::array<shm::SegmentEntry, shm::kMaxSegments> table{};
+        Table table;
     };
 
     [[nodiscard]] std::string plain_name() const { return shm::object_name(pool_, 0); }
@@ -194,11 +201,15 @@ private:
 
     [[nodiscard]] std::optional<Held> take(const std::string& name, std::uint64_t random) const;
     bool take_indexed(const shm::IndexedPool& known);
+    void take_unindexed(const shm::IndexedPool& known);
     void take_nameless(std::uint32_t number, const shm::IndexedObject& object);
     void drop_nameless();
     void remove_unfinished(const shm::IndexedPool& known);
     [[nodiscard]] std::optional<Lost> look_at_lost(const std::string& name) const;
     bool recover();
+    static bool read_table(int fd, Table& table) noexcept;
+    bool take_listed(const Table& table);
+    void record_all(const shm::Uuid& uuid);
     void refuse_if_served() const;
     void lock_first(bool indexed);
     std::string mend_name(std::uint32_t number, Held& held);
@@ -228,6 +239,7 @@ private:
     std::map<std::uint32_t, Held> held_;
     std::map<std::uint32_t, UniqueFd> nameless_;  // what the service manager kept
     std::set<std::uint32_t> stored_;              // what the service manager keeps
+    std::set<std::uint32_t> kept_;                // whole, so that somebody may use it
     std::set<std::uint32_t> complained_;          // of names that are gone
     bool had_plain_ = false;
     bool complained_of_plain_ = false;
@@ -301,6 +313,12 @@ bool NamedBacking::take_indexed(const shm::IndexedPool& known) {
     }
     if (held_.contains(0)) {
         lock_first(true);
+        for (const auto& [number, object] : known.objects) {
+            if (object.inode != 0) {
+                kept_.insert(number);
+            }
+        }
+        take_unindexed(known);
         return true;
     }
     const std::string reason =
@@ -312,6 +330,23 @@ bool NamedBacking::take_indexed(const shm::IndexedPool& known) {
     }
     record([](shm::PoolIndex&, shm::IndexedPool& pool) { pool.objects.clear(); });
     return false;
+}
+
+// A release without an index served the pool in between and made it grow.
+void NamedBacking::take_unindexed(const shm::IndexedPool& known) {
+    Table table;
+    const UniqueFd readable = held_.at(0).open(false);
+    if (!read_table(readable.get(), table)) {
+        return;
+    }
+    for (const auto& [number, object] : known.objects) {
+        table.entries.at(number) = {};  // of these the index says more
+    }
+    if (take_listed(table)) {
+        log_warning("pool '{}': the index in {} did not know all of its segments; it does now",
+                    pool_, runtime_->path());
+        record_all(known.uuid);
+    }
 }
 
 // What the service manager kept because it had lost its name.
@@ -379,9 +414,7 @@ std::optional<NamedBacking::Lost> NamedBacking::look_at_lost(const std::string& 
     Lost lost;
     std::string fault = "it is too short";
     if (read_at(readable.get(), static_cast<void*>(&header), sizeof(header), 0) == 0 &&
-        read_at(readable.get(), &lost.count, sizeof(lost.count),
-                shm::kPage + offsetof(shm::Live, segment_count)) == 0 &&
-        read_at(readable.get(), lost.table.data(), sizeof(lost.table), 2 * shm::kPage) == 0) {
+        read_table(readable.get(), lost.table)) {
         fault = shm::check_header(header, static_cast<std::uint64_t>(status.st_size));
         fault = fault.empty() && pool_ != header.name ? "it is another pool's" : fault;
     }
@@ -409,6 +442,40 @@ std::optional<NamedBacking::Lost> NamedBacking::look_at_lost(const std::string& 
     lost.name = name;
     lost.file = std::move(file);
     return lost;
+}
+
+bool NamedBacking::read_table(int fd, Table& table) noexcept {
+    return read_at(fd, &table.count, sizeof(table.count),
+                   shm::kPage + offsetof(shm::Live, segment_count)) == 0 &&
+           read_at(fd, table.entries.data(), sizeof(table.entries), 2 * shm::kPage) == 0;
+}
+
+// Takes the objects of segments that the table names and nobody else told of; whether there was
+// any. Clients can write into the table: what is in an object is judged by whoever opens it.
+bool NamedBacking::take_listed(const Table& table) {
+    bool found = false;
+    for (std::uint32_t k = 1; k < std::min(table.count, shm::kMaxSegments); ++k) {
+        const shm::SegmentEntry& entry = table.entries.at(k);
+        if (entry.slot_count == 0 || held_.contains(k)) {
+            continue;
+        }
+        if (auto held = take(shm::object_name(pool_, k, entry.object), entry.object)) {
+            held_.insert_or_assign(k, std::move(*held));
+            kept_.insert(k);
+            found = true;
+        }
+    }
+    return found;
+}
+
+void NamedBacking::record_all(const shm::Uuid& uuid) {
+    record([&](shm::PoolIndex&, shm::IndexedPool& pool) {
+        pool.uuid = uuid;
+        pool.objects.clear();
+        for (const auto& [number, held] : held_) {
+            pool.objects[number] = held.indexed();
+        }
+    });
 }
 
 // The index does not know the pool: it was lost, or a release without an index made the pool.
@@ -440,7 +507,7 @@ bool NamedBacking::recover() {
     if (!best) {
         return false;
     }
-    const std::uint64_t random = best->table[0].object;
+    const std::uint64_t random = best->table.entries[0].object;
     held_.insert_or_assign(0, Held(best->name, random, std::move(best->file)));
     lock_first(false);
     if (const std::string name = shm::object_name(pool_, 0, random); name != best->name) {
@@ -448,25 +515,15 @@ bool NamedBacking::recover() {
             held_.insert_or_assign(0, std::move(*named));
         }
     }
-    for (std::uint32_t k = 1; k < std::min(best->count, shm::kMaxSegments); ++k) {
-        const std::uint64_t part = best->table.at(k).object;
-        if (auto held = take(shm::object_name(pool_, k, part), part)) {
-            held_.insert_or_assign(k, std::move(*held));
-        }
-    }
+    kept_.insert(0);
+    take_listed(best->table);
     if (runtime_ != nullptr) {
         log_warning(
             "pool '{}': the index in {} does not know it; taken over from {}, which belongs "
             "to this daemon's user and which no mempoold serves",
             pool_, runtime_->path(), describe(0));
     }
-    record([&](shm::PoolIndex&, shm::IndexedPool& pool) {
-        pool.uuid = best->uuid;
-        pool.objects.clear();
-        for (const auto& [number, held] : held_) {
-            pool.objects[number] = held.indexed();
-        }
-    });
+    record_all(best->uuid);
     return true;
 }
 
@@ -546,6 +603,7 @@ void NamedBacking::keep(std::uint32_t number, int /*fd*/, const shm::Uuid& uuid)
         pool.uuid = uuid;
         pool.objects[number] = held_.at(number).indexed();
     });
+    kept_.insert(number);
     if (number == 0) {
         mend_plain();
     }
@@ -567,6 +625,7 @@ void NamedBacking::remove(std::uint32_t number) noexcept {
         }
         held_.erase(found);
     }
+    kept_.erase(number);
     if (store_ != nullptr && stored_.erase(number) != 0) {
         store_->forget(pool_, number);
     }
@@ -583,6 +642,7 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
         const std::uint32_t k = at->first;
         Held held = std::move(at->second);
         held_.erase(at);
+        kept_.erase(k);
         if (k == 0) {
             held.remove_link(plain_name());
         }
@@ -605,7 +665,9 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
             index.aside.push_back({held.name().substr(1), reason});
         });
     }
-    lock_.reset();
+    if (number == 0) {
+        lock_.reset();
+    }
     return "set aside as " + path_of(first) +
            " (its clients keep it; remove it once nobody needs what is in it)";
 }

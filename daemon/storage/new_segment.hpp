@@ -1,11 +1,13 @@
-// A segment in the making: its object is there, and nobody has been told of it yet.
+// A segment in the making, be it a pool's first or one more: its object is there, and nobody has
+// been told of it yet.
 //
-// Made by Storage::begin_segment(), ended by Storage::announce(), both on the loop. What lies
-// between, memory for all that it needs and the words of its slots, can be done on the worker's
-// thread: nobody looks at it before the announcement. The pool's Storage must outlive it.
+// Made by Storage::begin() or begin_segment(), ended by Storage::announce(), all on the loop. What
+// lies between, memory for all that it needs and the words of its slots, can be done on the
+// worker's thread: nobody looks at it before the announcement. The pool's Storage must outlive it.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "daemon/storage/allocation.hpp"
@@ -29,7 +31,7 @@ public:
 private:
     friend class Storage;
     NewSegment(std::shared_ptr<Backing> backing, std::uint32_t number, StoredSegment segment,
-               UniqueFd first, const mempool::shm::Pool& view);
+               UniqueFd first, const mempool::shm::Pool& view, std::function<void()> write_header);
 
     std::shared_ptr<Backing> backing_;
     std::uint32_t number_;
@@ -38,8 +40,15 @@ private:
     UniqueFd first_;
     mempool::shm::Pool view_;
     Allocation allocation_;
-    std::uint32_t filled_ = 0;  // of its magazines
+    std::function<void()> write_header_;  // of a pool that is made, once there is memory for it
+    std::uint32_t filled_ = 0;            // of its magazines
     bool announced_ = false;
+};
+
+/// A pool in the making. Its first segment goes before its storage does.
+struct NewPool {
+    std::unique_ptr<Storage> storage;
+    std::unique_ptr<NewSegment> first;
 };
 
 }  // namespace mempoold

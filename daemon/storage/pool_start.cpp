@@ -41,16 +41,18 @@ void warn_of_differences(const PoolConfig& config, const Storage& storage) {
 
 }  // namespace
 
-std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t now, FdStore* store,
-                                       RuntimeDirectory* runtime) {
+PoolStart::PoolStart(const PoolConfig& config, std::uint64_t now, FdStore* store,
+                     RuntimeDirectory* runtime)
+    : config_(config) {
     const auto backing = make_backing(config, store, runtime);
     try {
-        if (auto storage = Storage::reattach(config, backing)) {
-            log_info("pool '{}': took over {} slots in {} segments", config.name, storage->slots(),
-                     storage->segments().size());
-            warn_of_differences(config, *storage);
-            storage->clear_leftovers();
-            return storage;
+        storage_ = Storage::reattach(config, backing);
+        if (storage_) {
+            log_info("pool '{}': took over {} slots in {} segments", config.name, storage_->slots(),
+                     storage_->segments().size());
+            warn_of_differences(config, *storage_);
+            storage_->clear_leftovers();
+            return;
         }
     } catch (const Unusable& e) {
         const std::string first = backing->describe(0);
@@ -59,17 +61,27 @@ std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t n
             "pool '{}': {} cannot be served: {}. It was {}; a new, empty pool takes its place",
             config.name, first, e.what(), done);
     }
-    auto storage = Storage::create(config, now, backing);
-    storage->clear_leftovers();
-    log_info("pool '{}': made {} slots of {} bytes, up to {}", config.name, storage->slots(),
-             config.slot_size, config.max_slots);
-    if (config.backing == PoolConfig::Backing::kMemfd && !has_service_manager()) {
+    NewPool made = Storage::begin(config, now, backing);
+    storage_ = std::move(made.storage);
+    first_ = std::move(made.first);
+}
+
+std::unique_ptr<Storage> PoolStart::finish() {
+    if (!first_) {
+        return std::move(storage_);
+    }
+    storage_->announce(*first_);
+    first_.reset();
+    storage_->clear_leftovers();
+    log_info("pool '{}': made {} slots of {} bytes, up to {}", config_.name, storage_->slots(),
+             config_.slot_size, config_.max_slots);
+    if (config_.backing == PoolConfig::Backing::kMemfd && !has_service_manager()) {
         log_info(
             "pool '{}' is made of memfds, and no service manager keeps them: it is served until "
             "this mempoold ends; clients that are attached then go on among themselves",
-            config.name);
+            config_.name);
     }
-    return storage;
+    return std::move(storage_);
 }
 
 }  // namespace mempoold

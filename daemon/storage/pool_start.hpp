@@ -1,23 +1,44 @@
 // How a pool's shared memory comes to be served: found and taken over, set aside, or made anew.
 //
-// Called by Daemon at start and at a reload. Deletes nothing that anybody could have used.
+// Used by Daemon at start, all at once, and at a reload, where the worker makes what takes long.
+// Deletes nothing that anybody could have used.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 
 #include "daemon/config/pool_config.hpp"
+#include "daemon/storage/new_segment.hpp"
 #include "daemon/storage/storage.hpp"
 
 namespace mempoold {
 
-/// The storage of the pool that `config` describes; logs what it did. `now` is in seconds since the
-/// epoch; `store` has what a former daemon left without a name, `runtime` the index of its names:
-/// both must outlive the storage.
-/// Throws std::system_error if the pool can't be served: served by another daemon, no memory, an
-/// object in the way that the system won't let us rename.
-std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t now,
-                                       FdStore* store = nullptr,
-                                       RuntimeDirectory* runtime = nullptr);
+class PoolStart {
+public:
+    /// Looks for the pool that `config` describes, takes it over or begins to make it, and logs
+    /// that. `now` is in seconds since the epoch; `store` has what a former daemon left without a
+    /// name, `runtime` the index of its names: both must outlive the storage.
+    /// Throws std::system_error if the pool can't be served: served by another daemon, no memory,
+    /// an object in the way that the system won't let us rename.
+    PoolStart(const PoolConfig& config, std::uint64_t now, FdStore* store,
+              RuntimeDirectory* runtime);
+    PoolStart(const PoolStart&) = delete;
+    PoolStart& operator=(const PoolStart&) = delete;
+    ~PoolStart() = default;
+
+    [[nodiscard]] const PoolConfig& config() const noexcept { return config_; }
+    /// Whether it is a new pool, which nobody has used.
+    [[nodiscard]] bool is_new() const noexcept { return first_ != nullptr; }
+    /// As NewSegment::step(); true at once for a pool that was there.
+    bool step() noexcept { return !first_ || first_->step(); }
+    /// The storage, once there are no more steps. Throws as the constructor; nothing is left of a
+    /// new pool then.
+    std::unique_ptr<Storage> finish();
+
+private:
+    PoolConfig config_;
+    std::unique_ptr<Storage> storage_;
+    std::unique_ptr<NewSegment> first_;  // goes before its storage
+};
 
 }  // namespace mempoold

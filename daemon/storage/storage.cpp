@@ -189,6 +189,35 @@ void Storage::read_segments() {
         }
         previous = &entry;
     }
+    take_untold(count);
+}
+
+// Segments beyond the `count` that the table has: their daemon died before it told of them, or
+// somebody wrote a smaller number there, or wrote over the pool's table. What is whole is served.
+void Storage::take_untold(std::uint32_t count) {
+    for (const std::uint32_t number : backing_->list()) {
+        if (number < count) {
+            continue;
+        }
+        shm::SegmentHeader header{};
+        const UniqueFd file = backing_->open(number, false);
+        if (number != segments_.size() || !file ||
+            read_at(file.get(), &header, sizeof(header), 0) != 0 ||
+            !shm::check_segment_entry(geometry(), number, header.entry, &segments_.back().entry)
+                 .empty()) {
+            return;
+        }
+        try {
+            segments_.push_back(open_segment(number, header.entry));
+            if (!backing_->is_kept(number)) {
+                backing_->keep(number, segments_.back().own.get(), uuid_);
+            }
+        } catch (const Unusable&) {
+            return;
+        }
+        log_warning("pool '{}': {} is one of its segments, though its table did not say so", name_,
+                    backing_->describe(number));
+    }
 }
 
 StoredSegment Storage::open_segment(std::uint32_t number, const shm::SegmentEntry& entry) const {
@@ -225,6 +254,11 @@ StoredSegment Storage::open_segment(std::uint32_t number, const shm::SegmentEntr
 }
 
 void Storage::check_names() noexcept {
+    // The runtime directory may be another one by now.
+    const auto [device, inode] = backing_->runtime_identity();
+    std::memcpy(&header_.at(offsetof(shm::Header, runtime_device)), &device, sizeof(device));
+    std::memcpy(&header_.at(offsetof(shm::Header, runtime_inode)), &inode, sizeof(inode));
+    restore();
     try {
         missing_names_ = backing_->mend_names();
     } catch (const std::exception& e) {
@@ -254,11 +288,6 @@ void Storage::copy_metadata(std::uint64_t offset, std::uint64_t bytes,
 
 Storage::SlotBytes Storage::locate(shm::SlotIndex i) const noexcept {
     for (std::uint32_t number = 0; number < segments_.size(); ++number) {
-    // The runtime directory may be another one by now.
-    const auto [device, inode] = backing_->runtime_identity();
-    std::memcpy(&header_.at(offsetof(shm::Header, runtime_device)), &device, sizeof(device));
-    std::memcpy(&header_.at(offsetof(shm::Header, runtime_inode)), &inode, sizeof(inode));
-    restore();
         const StoredSegment& segment = segments_[number];
         if (raw(i) >= segment.entry.first_index && raw(i) < segment.entry.end_index()) {
             const std::uint64_t distance = raw(i) - segment.entry.first_index;

@@ -1,7 +1,7 @@
 // The shared memory of one pool: its segments, their descriptors, and the daemon's mapping of the
 // metadata. Slots are never mapped here. Where segments come from is the Backing's business.
 //
-// Made by start_storage(), owned by ServedPool. What decides anything (geometry, segment table,
+// Made by PoolStart, owned by ServedPool. What decides anything (geometry, segment table,
 // identity) is a private copy: checked once, when the pool was made or found.
 #pragma once
 
@@ -33,6 +33,7 @@ public:
 };
 
 class NewSegment;
+struct NewPool;
 struct MemoryRoom;
 
 struct StoredSegment {
@@ -43,10 +44,11 @@ struct StoredSegment {
 
 class Storage {
 public:
-    /// Makes the pool's first segment. Throws std::system_error, whose text says how much was
-    /// needed where memory is short; nothing is left behind then.
-    static std::unique_ptr<Storage> create(const PoolConfig& config, std::uint64_t now,
-                                           std::shared_ptr<Backing> backing = nullptr);
+    /// Begins a new pool: once its first segment has no more steps to do, announce() ends that.
+    /// Throws std::system_error, whose text says how much was needed where memory is short; nothing
+    /// is left behind then.
+    static NewPool begin(const PoolConfig& config, std::uint64_t now,
+                         std::shared_ptr<Backing> backing = nullptr);
 
     /// Takes over the segments that `backing` finds; nullptr if there are none. Throws Unusable, or
     /// std::system_error (EBUSY: another daemon serves it). In both, no backing means one of the
@@ -58,12 +60,11 @@ public:
     Storage& operator=(const Storage&) = delete;
     ~Storage() = default;
 
-    /// Makes one more segment, of `slots` slots, and announces it. Throws std::system_error; what
-    /// was made of it is then gone again. All at once what the next two and NewSegment::step() do.
-    void add_segment(std::uint32_t slots, std::uint64_t now);
-    /// Makes the object of one more segment; one at a time. Throws as add_segment().
+    /// Makes the object of one more segment, of `slots` slots; one at a time. Throws
+    /// std::system_error.
     std::unique_ptr<NewSegment> begin_segment(std::uint32_t slots, std::uint64_t now);
-    /// Announces `made`, which has no more steps to do. Throws as add_segment().
+    /// Announces `made`, which has no more steps to do. Throws std::system_error: what was made of
+    /// it goes with `made`.
     void announce(NewSegment& made);
 
     /// Which bytes of which file slot `i` is. The descriptor stays open as long as this object.
@@ -85,7 +86,7 @@ public:
     /// Removes all segments; who maps them keeps them.
     void remove_objects() const;
 
-    /// Removes what a growth that was cut off left.
+    /// Removes what a growth that was cut off left. What somebody may have used is set aside.
     void clear_leftovers() const;
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
@@ -134,6 +135,7 @@ private:
     [[noreturn]] void no_space(int error, std::uint64_t needed) const;
     [[noreturn]] void no_room(const MemoryRoom& room, std::uint64_t needed) const;
     void read_segments();
+    void take_untold(std::uint32_t count);
     StoredSegment open_segment(std::uint32_t number, const mempool::shm::SegmentEntry& entry) const;
     [[nodiscard]] bool is_trusted_owner(uid_t uid) const noexcept;
     [[nodiscard]] int first_file() const noexcept { return segments_.front().own.get(); }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <iterator>
 #include <system_error>
 #include <utility>
@@ -47,12 +48,39 @@ void fill_random(void* to, std::size_t bytes) {
     }
 }
 
-std::uint64_t bytes_of(const shm::Geometry& g, const shm::SegmentEntry& entry) {
-    std::uint64_t bytes = 0;
+/// All that must have memory before segment `number` is announced, by the file it is in: slots in
+/// the segment's own, metadata in the first's.
+std::vector<FilePart> parts_of(const shm::Geometry& g, std::uint32_t number,
+                               const shm::SegmentEntry& entry, int own, int first) {
+    const std::uint64_t file_bytes = shm::segment_file_bytes(g, number, entry.slot_count);
+    std::vector<FilePart> parts;
+    if (number == 0) {
+        parts.push_back({own, {g.slots_offset, file_bytes - g.slots_offset}});
+        parts.push_back({first, {0, g.records_offset}});
+    } else {
+        parts.push_back({own, {0, file_bytes}});
+    }
     for (const FileRange& range : shm::storage_of(g, entry)) {
-        bytes += range.bytes;
+        parts.push_back({first, range});
+    }
+    return parts;
+}
+
+std::uint64_t bytes_needed(const shm::Geometry& g, std::uint32_t number,
+                           const shm::SegmentEntry& entry) {
+    std::uint64_t bytes = 0;
+    for (const FilePart& part : parts_of(g, number, entry, -1, -1)) {
+        bytes += part.range.bytes;
     }
     return bytes;
+}
+
+UniqueFd another(int fd, const std::string& object) {
+    UniqueFd copy{::fcntl(fd, F_DUPFD_CLOEXEC, 3)};
+    if (!copy) {
+        fail(errno, "cannot keep " + object + " open");
+    }
+    return copy;
 }
 
 }  // namespace
@@ -98,63 +126,41 @@ void Storage::set_permissions(int fd, std::uint32_t number) const {
     }
 }
 
-std::unique_ptr<Storage> Storage::create(const PoolConfig& config, std::uint64_t now,
-                                         std::shared_ptr<Backing> backing) {
+NewPool Storage::begin(const PoolConfig& config, std::uint64_t now,
+                       std::shared_ptr<Backing> backing) {
     const auto geometry = shm::make_geometry(config.shape());
     if (!geometry) {
         fail(EINVAL, fmt::format("pool '{}' is larger than a pool can be", config.name));
     }
-    shm::SegmentEntry entry = shm::next_segment(*geometry, 0, config.slots, nullptr, now);
-    const std::uint64_t file_bytes = shm::segment_file_bytes(*geometry, 0, config.slots);
-    const std::uint64_t slot_bytes = file_bytes - geometry->slots_offset;
-    const std::uint64_t needed = geometry->records_offset + bytes_of(*geometry, entry) + slot_bytes;
-    std::unique_ptr<Storage> storage(new Storage(config, std::move(backing)));
-    storage->require_space(needed);
-    UniqueFd own = storage->backing_->create(0);
-    RemoveUnlessKept removal(*storage->backing_, 0);
-    entry.object = storage->backing_->random_part(0);
-    storage->open_first(std::move(own));
-    const int fd = storage->first_file();
-    std::vector<FilePart> wanted{{fd, {geometry->slots_offset, slot_bytes}},
-                                 {fd, {0, geometry->records_offset}}};
-    for (const FileRange& range : shm::storage_of(*geometry, entry)) {
-        wanted.push_back({fd, range});
-    }
-    Allocation allocation(std::move(wanted));
-    allocation.finish();
-    if (allocation.room()) {
-        storage->no_room(*allocation.room(), needed);
-    }
-    if (allocation.error() != 0) {
-        storage->no_space(allocation.error(), needed);
-    }
-    storage->set_permissions(fd, 0);
-    storage->map(*geometry);
-    storage->segments_.front().entry = entry;
+    StoredSegment segment;
+    segment.entry = shm::next_segment(*geometry, 0, config.slots, nullptr, now);
+    NewPool made;
+    made.storage.reset(new Storage(config, std::move(backing)));
+    Storage& storage = *made.storage;
+    storage.require_space(bytes_needed(*geometry, 0, segment.entry));
+    UniqueFd own = storage.backing_->create(0);
+    RemoveUnlessKept removal(*storage.backing_, 0);
+    segment.entry.object = storage.backing_->random_part(0);
+    storage.open_first(std::move(own));
+    storage.map(*geometry);
 
     shm::Identity identity;
-    identity.name = config.name;
+    identity.name = storage.name_;
     identity.now = now;
     fill_random(&identity.first_generation, sizeof(identity.first_generation));
     fill_random(identity.uuid.data(), identity.uuid.size());
     identity.uuid[6] = static_cast<std::uint8_t>((identity.uuid[6] & 0x0fU) | 0x40U);
     identity.uuid[8] = static_cast<std::uint8_t>((identity.uuid[8] & 0x3fU) | 0x80U);
-    storage->uuid_ = identity.uuid;
-    shm::write_header(storage->view_, identity);
-    storage->sign_header();
-    shm::announce_segment(storage->view_, 0, entry);
-    shm::mark_ready(storage->view_);
-    storage->keep_header();
-    storage->backing_->keep(0, fd, storage->uuid_);
-    removal.keep();
-    return storage;
-}
-
-void Storage::add_segment(std::uint32_t slots, std::uint64_t now) {
-    const std::unique_ptr<NewSegment> segment = begin_segment(slots, now);
-    while (!segment->step()) {
-    }
-    announce(*segment);
+    storage.uuid_ = identity.uuid;
+    segment.own = another(storage.first_file(), storage.backing_->describe(0));
+    UniqueFd first = another(storage.first_file(), storage.backing_->describe(0));
+    made.first.reset(new NewSegment(storage.backing_, 0, std::move(segment), std::move(first),
+                                    storage.view_, [&storage, identity] {
+                                        shm::write_header(storage.view_, identity);
+                                        storage.sign_header();
+                                    }));
+    removal.keep();  // it removes itself from here on
+    return made;
 }
 
 std::unique_ptr<NewSegment> Storage::begin_segment(std::uint32_t slots, std::uint64_t now) {
@@ -167,27 +173,21 @@ std::unique_ptr<NewSegment> Storage::begin_segment(std::uint32_t slots, std::uin
         fail(EINVAL, fault);
     }
     clear_leftovers();
-    require_space(shm::segment_file_bytes(geometry(), number, slots) +
-                  bytes_of(geometry(), segment.entry));
-    UniqueFd first{::fcntl(first_file(), F_DUPFD_CLOEXEC, 3)};
-    if (!first) {
-        fail(errno, "cannot keep " + backing_->describe(0) + " open");
-    }
+    require_space(bytes_needed(geometry(), number, segment.entry));
+    UniqueFd first = another(first_file(), backing_->describe(0));
     segment.own = backing_->create(number);
     RemoveUnlessKept removal(*backing_, number);
     segment.entry.object = backing_->random_part(number);
     segment.writable = backing_->open(number, true);
     std::unique_ptr<NewSegment> made(
-        new NewSegment(backing_, number, std::move(segment), std::move(first), view_));
+        new NewSegment(backing_, number, std::move(segment), std::move(first), view_, nullptr));
     removal.keep();  // it removes itself from here on
     return made;
 }
 
 void Storage::announce(NewSegment& made) {
     StoredSegment& segment = made.segment_;
-    const std::uint64_t needed =
-        shm::segment_file_bytes(geometry(), made.number_, segment.entry.slot_count) +
-        bytes_of(geometry(), segment.entry);
+    const std::uint64_t needed = bytes_needed(geometry(), made.number_, segment.entry);
     if (made.allocation_.room()) {
         no_room(*made.allocation_.room(), needed);
     }
@@ -195,6 +195,15 @@ void Storage::announce(NewSegment& made) {
         no_space(made.allocation_.error(), needed);
     }
     set_permissions(segment.own.get(), made.number_);
+    if (made.number_ == 0) {
+        segments_.front().entry = segment.entry;
+        shm::publish_segment(view_, 0, segment.entry);
+        shm::mark_ready(view_);
+        keep_header();
+        backing_->keep(0, first_file(), uuid_);
+        made.announced_ = true;
+        return;
+    }
     shm::SegmentHeader header{};
     header.magic = shm::kSegmentMagic;
     header.layout_version = shm::kLayoutVersion;
@@ -210,28 +219,17 @@ void Storage::announce(NewSegment& made) {
     shm::publish_segment(view_, made.number_, segments_.back().entry);
 }
 
-namespace {
-
-std::vector<FilePart> parts_of(const shm::Geometry& g, std::uint32_t number,
-                               const StoredSegment& segment, int first) {
-    std::vector<FilePart> parts{
-        {segment.own.get(), {0, shm::segment_file_bytes(g, number, segment.entry.slot_count)}}};
-    for (const FileRange& range : shm::storage_of(g, segment.entry)) {
-        parts.push_back({first, range});
-    }
-    return parts;
-}
-
-}  // namespace
-
 NewSegment::NewSegment(std::shared_ptr<Backing> backing, std::uint32_t number,
-                       StoredSegment segment, UniqueFd first, const shm::Pool& view)
+                       StoredSegment segment, UniqueFd first, const shm::Pool& view,
+                       std::function<void()> write_header)
     : backing_(std::move(backing)),
       number_(number),
       segment_(std::move(segment)),
       first_(std::move(first)),
       view_(view),
-      allocation_(parts_of(view.geometry(), number, segment_, first_.get())) {}
+      allocation_(
+          parts_of(view.geometry(), number, segment_.entry, segment_.own.get(), first_.get())),
+      write_header_(std::move(write_header)) {}
 
 NewSegment::~NewSegment() {
     if (!announced_) {
@@ -250,6 +248,9 @@ bool NewSegment::step() noexcept {
     if (allocation_.error() != 0 || filled_ == segment_.entry.magazine_count) {
         return true;
     }
+    if (write_header_) {
+        std::exchange(write_header_, nullptr)();
+    }
     const std::uint32_t end = std::min(filled_ + kMagazines, segment_.entry.magazine_count);
     shm::fill_magazines(view_, segment_.entry, filled_, end);
     filled_ = end;
@@ -259,8 +260,16 @@ bool NewSegment::step() noexcept {
 // Whatever the backing has beyond the announced segments is this daemon's own.
 void Storage::clear_leftovers() const {
     for (const std::uint32_t number : backing_->list()) {
-        if (number >= segments_.size()) {
-            const std::string what = backing_->describe(number);
+        if (number < segments_.size()) {
+            continue;
+        }
+        const std::string what = backing_->describe(number);
+        if (backing_->is_kept(number)) {
+            const char* reason = "its header or the pool's segment table was written over";
+            log_error("pool '{}': {} cannot be served: {}. It was {}", name_, what, reason,
+                      backing_->set_aside(number, static_cast<std::uint64_t>(std::time(nullptr)),
+                                          reason));
+        } else {
             backing_->remove(number);
             log_info("pool '{}': removed {}, left by a growth that was cut off", name_, what);
         }

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <ctime>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -74,10 +75,19 @@ auto ServedPool::with_erase(Work work) {
                                 : work(nullptr);
 }
 
-void ServedPool::begin_service() {
+void ServedPool::begin_service(bool is_new) {
     shm::Live& live = view().live();
     clock_.tick(boot_now_ns());
     publish_options();
+    if (!is_new) {
+        take_back_what_was_left();
+        heed_cut_growth();
+    }
+    live.daemon_starts.fetch_add(1, std::memory_order_relaxed);
+    live.daemon_pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
+}
+
+void ServedPool::take_back_what_was_left() {
     restore();
     // Nobody is served yet, so this is done at once. The former daemon is dead as its clients are.
     const auto gone = [this](shm::ClientId c) { return c == shm::kDaemonClient || is_gone(c); };
@@ -102,9 +112,6 @@ void ServedPool::begin_service() {
             "its --repair",
             name(), audit.slots, audit.findings.size(), name());
     }
-    heed_cut_growth();
-    live.daemon_starts.fetch_add(1, std::memory_order_relaxed);
-    live.daemon_pid.store(static_cast<std::uint32_t>(::getpid()), std::memory_order_release);
 }
 
 void ServedPool::end_service() noexcept {
@@ -331,22 +338,37 @@ void ServedPool::grow(std::uint64_t slots, std::function<void(const Growth&)> do
     }
 }
 
+namespace {
+// Why `work` refuses; nullopt if it does not.
+template <typename Work>
+std::optional<std::system_error> refusal_of(Work work) {
+    try {
+        work();
+        return std::nullopt;
+    } catch (const std::system_error& e) {
+        return e;
+    } catch (const std::bad_alloc&) {
+        return std::system_error(ENOMEM, std::generic_category(), "mempoold has no memory left");
+    }
+}
+}  // namespace
+
 // The note comes before the first page is allocated, and goes when the last one is, or when all are
 // given back: a daemon that finds it died in between.
 void ServedPool::begin_growth() {
-    try {
-        const std::uint32_t slots = check_growth(wishes_.front().slots);
-        try {
-            new_segment_ = storage_->begin_segment(slots, epoch_now());
-        } catch (const std::system_error&) {
+    std::uint32_t slots = 0;
+    auto refused = refusal_of([&] { slots = check_growth(wishes_.front().slots); });
+    if (!refused) {
+        refused = refusal_of([&] { new_segment_ = storage_->begin_segment(slots, epoch_now()); });
+        if (refused) {
             view().live().grow_failures.fetch_add(1, std::memory_order_relaxed);
-            throw;
         }
-        view().live().growing.store(slots, std::memory_order_relaxed);
-    } catch (const std::system_error& e) {
-        end_growth({.added = 0, .refused = e});
+    }
+    if (refused) {
+        end_growth({.added = 0, .refused = refused});
         return;
     }
+    view().live().growing.store(slots, std::memory_order_relaxed);
     begin_work();
     worker_.submit_steps(
         [self = shared_from_this()] { return self->given_up_ || self->new_segment_->step(); },
@@ -356,7 +378,7 @@ void ServedPool::begin_growth() {
 void ServedPool::finish_growth() {
     shm::Live& live = view().live();
     Growth growth;
-    try {
+    growth.refused = refusal_of([&] {
         if (is_given_up()) {
             fail(EIO, "pool '" + name() + "' was truncated by somebody and is not served any more");
         }
@@ -366,9 +388,9 @@ void ServedPool::finish_growth() {
         live.growth_deaths.store(0, std::memory_order_relaxed);
         log_info("pool '{}': grew by {} slots to {} of at most {}", name(), growth.added,
                  storage_->slots(), view().geometry().shape.max_slots);
-    } catch (const std::system_error& e) {
+    });
+    if (growth.refused) {
         live.grow_failures.fetch_add(1, std::memory_order_relaxed);
-        growth.refused = e;
     }
     new_segment_.reset();
     live.growing.store(0, std::memory_order_relaxed);

@@ -45,8 +45,8 @@ public:
     ServedPool(PoolConfig config, std::unique_ptr<Storage> storage, Worker& worker);
 
     /// Once the clients of a former daemon are readmitted: takes back what others left, audits, and
-    /// shows that a daemon is there.
-    void begin_service();
+    /// shows that a daemon is there. In a new pool nobody left anything.
+    void begin_service(bool is_new);
     /// Shows that no daemon is there. The pool stays for its clients. The worker was stopped.
     void end_service() noexcept;
 
@@ -133,6 +133,7 @@ private:
         std::uint64_t slots = 0;
         std::function<void(const Growth&)> done;
     };
+    void take_back_what_was_left();
     void heed_cut_growth();
     [[nodiscard]] std::uint32_t check_growth(std::uint64_t slots) const;
     void begin_growth();

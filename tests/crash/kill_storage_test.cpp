@@ -34,6 +34,7 @@
 #include "mempool/shm/reclaim.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"
+#include "support/storage.hpp"
 
 namespace mempool::test {
 namespace {
@@ -41,7 +42,6 @@ namespace {
 using mempool_test::objects_of;
 using mempool_test::remove_pool;
 using mempoold::PoolConfig;
-using mempoold::start_storage;
 using mempoold::Storage;
 using mempoold::UniqueFd;
 
@@ -275,7 +275,7 @@ TEST_F(KillDaemonStorage, InCreationLeavesNothingInTheWay) {
 
 TEST_F(KillDaemonStorage, InGrowthLeavesOldOrNewNeverBetween) {
     const std::uint64_t key = start()->key();
-    for_each_death([&] { start()->add_segment(7, kNow); },
+    for_each_death([&] { add_segment(*start(), 7, kNow); },
                    [&]() -> std::string {
                        if (start()->key() != key) {
                            return "another pool took its place";
@@ -285,7 +285,7 @@ TEST_F(KillDaemonStorage, InGrowthLeavesOldOrNewNeverBetween) {
                            return fault;
                        }
                        // The next growth goes on from there, by another number.
-                       start()->add_segment(5, kNow);
+                       add_segment(*start(), 5, kNow);
                        return fault_after_restart({11, 18}, 0);
                    });
 }

@@ -8,6 +8,7 @@
 #include "daemon/storage/storage.hpp"
 #include "daemon/supervision/token.hpp"
 #include "support/pool_objects.hpp"
+#include "support/storage.hpp"
 
 namespace mempoold {
 namespace {
@@ -31,7 +32,7 @@ protected:
 
     const std::string name_ = mempool_test::unique_pool("table");
     std::unique_ptr<Storage> storage_ =
-        Storage::create(parse_pool(name_ + ":64x64,max_clients=3", "test"), 1000);
+        create_storage(parse_pool(name_ + ":64x64,max_clients=3", "test"), 1000);
     ClientTable table_{storage_->view()};
 };
 

@@ -19,6 +19,7 @@
 #include "mempool/shm/census.hpp"
 #include "mempool/shm/lane.hpp"
 #include "support/pool_objects.hpp"
+#include "support/storage.hpp"
 
 namespace mempoold {
 namespace {
@@ -29,12 +30,12 @@ class ServedPoolTest : public testing::Test {
 protected:
     void make(const std::string& keys, const std::string& size = "64x128") {
         PoolConfig config = parse_pool(name_ + ":" + size + keys, "test");
-        auto storage = Storage::create(config, epoch_now());
+        auto storage = create_storage(config, epoch_now());
         serve(std::move(config), std::move(storage));
     }
     void serve(PoolConfig config, std::unique_ptr<Storage> storage) {
         pool_ = std::make_shared<ServedPool>(std::move(config), std::move(storage), worker_);
-        pool_->begin_service();
+        pool_->begin_service(false);
     }
     // What a new daemon finds of this one, which was killed.
     void restart() {
@@ -44,7 +45,7 @@ protected:
         next_.emplace(io_);
         auto storage = Storage::reattach(config);
         pool_ = std::make_shared<ServedPool>(std::move(config), std::move(storage), *next_);
-        pool_->begin_service();
+        pool_->begin_service(false);
     }
 
     // Keeps the worker from all other work until the promise is kept.

@@ -16,15 +16,17 @@
 #include <functional>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
 
-#include "daemon/storage/pool_start.hpp"
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"
+#include "support/storage.hpp"
 
 namespace mempoold {
 namespace {
@@ -50,7 +52,7 @@ protected:
         return "/dev/shm/" + mempool_test::object_of(name_, number);
     }
     std::unique_ptr<Storage> create(const std::string& keys = ",max_slots=1000") {
-        return Storage::create(config(keys), kNow, make_backing(config(keys), nullptr, &runtime_));
+        return create_storage(config(keys), kNow, make_backing(config(keys), nullptr, &runtime_));
     }
     std::unique_ptr<Storage> start() { return start_storage(config(), kNow, nullptr, &runtime_); }
     std::string first() const { return "mempool." + name_; }
@@ -97,8 +99,8 @@ protected:
     // A pool that was served once and has two more segments.
     void make_grown_pool() {
         const auto storage = create();
-        storage->add_segment(70, kNow);
-        storage->add_segment(7, kNow);
+        add_segment(*storage, 70, kNow);
+        add_segment(*storage, 7, kNow);
         storage->view().live().daemon_starts.store(1);
     }
 
@@ -300,7 +302,7 @@ TEST_F(StorageTest, APoolIsServedOnce) {
 
 TEST_F(StorageTest, GrowthAddsSlotsAndObjects) {
     const auto storage = create();
-    storage->add_segment(70, kNow);
+    add_segment(*storage, 70, kNow);
     EXPECT_EQ(storage->slots(), 120U);
     EXPECT_EQ(shm::count_depot(storage->view()), 120U);
     EXPECT_TRUE(shm::audit(storage->view()).findings.empty());
@@ -312,14 +314,14 @@ TEST_F(StorageTest, GrowthAddsSlotsAndObjects) {
 
 TEST_F(StorageTest, GrowthBeyondTheIndicesIsRefused) {
     const auto storage = create(",max_slots=50");
-    EXPECT_THROW(storage->add_segment(1U << 20U, kNow), std::system_error);
+    EXPECT_THROW(add_segment(*storage, 1U << 20U, kNow), std::system_error);
     EXPECT_EQ(storage->slots(), 50U);
     EXPECT_EQ(objects_of(name_).size(), 1U);
 }
 
 TEST_F(StorageTest, EraseZeroesExactlyOneSlot) {
     const auto storage = create();
-    storage->add_segment(70, kNow);
+    add_segment(*storage, 70, kNow);
     const shm::Geometry& g = storage->geometry();
     const shm::SegmentEntry entry = storage->segments()[1].entry;
     const std::string marks(2 * g.slot_stride, 'x');
@@ -336,7 +338,7 @@ TEST_F(StorageTest, EraseZeroesExactlyOneSlot) {
 
 TEST_F(StorageTest, WhatClientsGetIsNotWhatTheDaemonWritesThrough) {
     const auto storage = create();
-    storage->add_segment(70, kNow);
+    add_segment(*storage, 70, kNow);
     for (const StoredSegment& segment : storage->segments()) {
         ASSERT_EQ(::fcntl(segment.writable.get(), F_SETFL, O_APPEND), 0);
         EXPECT_EQ(::fcntl(segment.own.get(), F_GETFL) & O_APPEND, 0);
@@ -514,7 +516,7 @@ TEST_F(StorageTest, ALostIndexIsMadeAnewFromTheDaemonsOwnObjects) {
     std::uint64_t key = 0;
     {
         const auto storage = create();
-        storage->add_segment(70, kNow);
+        add_segment(*storage, 70, kNow);
         key = storage->key();
     }
     runtime_.update([](shm::PoolIndex& index) { index = {}; });
@@ -546,14 +548,14 @@ TEST_F(StorageTest, APoolOfAReleaseWithPlainNamesIsTakenOverAndGrowsUnderThem) {
     make_old();
     const auto storage = start();
     EXPECT_EQ(storage->slots(), 127U);
-    storage->add_segment(5, kNow);
+    add_segment(*storage, 5, kNow);
     EXPECT_THAT(objects_of(name_),
                 ElementsAre(first(), first() + ".1", first() + ".2", first() + ".3"));
 }
 
 TEST_F(StorageTest, ANameThatIsRemovedComesBack) {
     const auto storage = create();
-    storage->add_segment(70, kNow);
+    add_segment(*storage, 70, kNow);
     const std::string object = path(0);
     std::filesystem::remove(path());
     storage->check_names();
@@ -583,9 +585,86 @@ TEST_F(StorageTest, APoolWhoseNamesAreAllGoneIsMadeAnew) {
     EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 1U);
 }
 
+// Clients can write there while no daemon looks.
+TEST_F(StorageTest, ASmallerNumberOfSegmentsDeletesNone) {
+    make_grown_pool();
+    poke_value(shm::kPage + offsetof(shm::Live, segment_count), 1U);
+    const auto storage = start();
+    EXPECT_EQ(storage->slots(), 127U);
+    EXPECT_EQ(objects_of(name_).size(), 3U);
+    storage->restore();
+    EXPECT_EQ(storage->view().segment_count(), 3U);
+    EXPECT_EQ(storage->view().segment(2).slot_count, 7U);
+}
+
+TEST_F(StorageTest, ASegmentBeyondTheNumberThatIsNotWholeIsSetAsideAndNotDeleted) {
+    make_grown_pool();
+    poke_value(shm::kPage + offsetof(shm::Live, segment_count), 2U);
+    poke(offsetof(shm::SegmentHeader, uuid), std::string(16, 'u'), 2);
+    EXPECT_EQ(start()->slots(), 120U);
+    EXPECT_EQ(objects_of(name_).size(), 3U);
+    ASSERT_EQ(runtime_.index().aside.size(), 1U);
+    EXPECT_THAT(runtime_.index().aside.back().object, StartsWith(first() + ".aside-"));
+    EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 2U);
+    const auto again = start();  // under the lock that the one before has let go of
+    add_segment(*again, 5, kNow);
+    EXPECT_EQ(again->slots(), 125U);
+}
+
+// A release without an index served it in between, and made it grow.
+TEST_F(StorageTest, AnIndexThatLacksSegmentsIsCompleted) {
+    make_grown_pool();
+    make_old();
+    start();
+    runtime_.update([&](shm::PoolIndex& index) { index.pools.at(name_).objects.erase(2); });
+    EXPECT_EQ(start()->slots(), 127U);
+    EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 3U);
+    EXPECT_TRUE(runtime_.index().aside.empty());
+}
+
+TEST_F(StorageTest, ARuntimeDirectoryThatWasRemovedComesBack) {
+    make_grown_pool();
+    auto storage = start();
+    const auto key = storage->key();
+    std::filesystem::remove_all(runtime_.path());
+    runtime_.mend();
+    storage->check_names();
+    EXPECT_EQ(storage->view().header().runtime_inode, runtime_.identity().second);
+    EXPECT_FALSE(storage->restore().header);
+    storage.reset();
+    std::filesystem::remove(runtime_.path() + "/pools");
+    runtime_.mend();
+    std::uint32_t bad_lines = 0;
+    std::ifstream file(runtime_.path() + "/pools");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    EXPECT_EQ(shm::parse_index(text, bad_lines).pools.at(name_).objects.size(), 3U);
+    EXPECT_EQ(start()->key(), key);
+}
+
+TEST_F(StorageTest, ARuntimeDirectoryThatAnotherDaemonTookMeanwhileIsNotTakenBack) {
+    const std::string place = runtime_.path();
+    std::filesystem::remove_all(place);
+    const RuntimeDirectory other(place);
+    EXPECT_THROW(runtime_.mend(), std::runtime_error);
+    EXPECT_FALSE(std::filesystem::exists(place + "/pools"));
+}
+
+// What a reload adds is made in steps, and may be cut off between any two.
+TEST_F(StorageTest, APoolThatIsGivenUpWhileItIsMadeLeavesNothing) {
+    const PoolConfig large = parse_pool(name_ + ":1MiBx40", "test");
+    std::optional<PoolStart> start(std::in_place, large, kNow, nullptr, &runtime_);
+    EXPECT_TRUE(start->is_new());
+    EXPECT_FALSE(start->step()) << "40 MiB at one go";
+    EXPECT_EQ(objects_of(name_).size(), 1U);
+    EXPECT_FALSE(runtime_.index().pools.at(name_).finished());
+    start.reset();
+    EXPECT_TRUE(objects_of(name_).empty());
+    EXPECT_FALSE(runtime_.index().pools.contains(name_));
+}
+
 TEST_F(StorageTest, MoreThanThereIsMemoryIsRefusedAtOnce) {
     try {
-        Storage::create(parse_pool(name_ + ":1GiBx50000", "test"), kNow);
+        create_storage(parse_pool(name_ + ":1GiBx50000", "test"), kNow);
         FAIL() << "50 TiB of memory";
     } catch (const std::system_error& e) {
         EXPECT_EQ(e.code(), std::errc::no_space_on_device);

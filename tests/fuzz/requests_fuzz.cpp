@@ -11,6 +11,7 @@
 #include "daemon/control/session.hpp"
 #include "fuzz/input.hpp"
 #include "mempool/shm/wire.hpp"
+#include "support/storage.hpp"
 
 namespace {
 
@@ -26,10 +27,10 @@ struct Daemon {
                                      std::to_string(::getpid()) + ":64x64,max_slots=256",
                                  "");
         name = config.name;
-        auto storage = mempoold::Storage::create(config, mempoold::epoch_now());
+        auto storage = mempoold::create_storage(config, mempoold::epoch_now());
         pool =
             std::make_shared<mempoold::ServedPool>(std::move(config), std::move(storage), worker);
-        pool->begin_service();
+        pool->begin_service(true);
         service.pools.emplace(name, pool);
     }
     Daemon(const Daemon&) = delete;
