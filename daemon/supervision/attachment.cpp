@@ -222,50 +222,49 @@ bool Attachment::look() {
     return false;
 }
 
-// One such look at a time in all: it may take a while, and the worker has other work.
+// It may take a while, and the worker has other work: the supervisor decides when.
 void Attachment::look_at_mapping() {
-    const auto now = Clock::now();
-    const std::uint64_t address = address_of(
+    // One that has a connection and has not mapped the pool yet takes its time: that is no end.
+    if (process_.is_open() && Clock::now() >= next_look_ && !look_queued_ &&
+        (stage_ != Stage::kConnected || mapped_at() != 0)) {
+        look_queued_ = true;
+        supervisor_.queue_look(shared_from_this());
+    }
+}
+
+std::uint64_t Attachment::mapped_at() const noexcept {
+    return address_of(
         pool_->view().lane(shm::LaneId{raw(id_)}).mapped_at.load(std::memory_order_relaxed),
         first_epoch_);
-    // One that has a connection and has not mapped the pool yet takes its time: that is no end.
-    if (!process_.is_open() || now < next_look_ || supervisor_.is_looking() ||
-        (stage_ == Stage::kConnected && address == 0)) {
-        return;
+}
+
+std::shared_ptr<Attachment::Look> Attachment::begin_look() {
+    look_queued_ = false;
+    if (!is_live() || !process_.is_open()) {
+        return nullptr;
     }
-    UniqueFd pidfd{::fcntl(process_.native_handle(), F_DUPFD_CLOEXEC, 3)};
-    if (!pidfd) {
-        return;
+    auto look = std::make_shared<Look>();
+    look->pidfd.reset(::fcntl(process_.native_handle(), F_DUPFD_CLOEXEC, 3));
+    if (!look->pidfd) {
+        return nullptr;
     }
     look_pause_ = std::min<Clock::duration>(2 * look_pause_, kLookAtConnected);
-    next_look_ = now + look_pause_;
-    struct Look {
-        UniqueFd pidfd;
-        ProcessId process;
-        MappedFile file;
-        Mapping found = Mapping::kUnknown;
-    };
-    const auto job = std::make_shared<Look>();
-    job->pidfd = std::move(pidfd);
-    job->process = pool_->clients().identity(id_).process;
-    job->file = {
-        .device = pool_->storage().device(), .inode = pool_->storage().inode(), .address = address};
-    supervisor_.set_looking(true);
-    supervisor_.worker().submit(
-        [job] { job->found = find_mapping(job->pidfd.get(), job->process, job->file); },
-        [job, self = shared_from_this(), confirmations = confirmations_] {
-            self->supervisor_.set_looking(false);
-            self->looked(confirmations == self->confirmations_ ? job->found : Mapping::kUnknown);
-        });
+    next_look_ = Clock::now() + look_pause_;
+    look->process = pool_->clients().identity(id_).process;
+    look->file = {.device = pool_->storage().device(),
+                  .inode = pool_->storage().inode(),
+                  .address = mapped_at()};
+    look->confirmations = confirmations_;
+    return look;
 }
 
 // Absent counts if the next look says so too, and the client has not shown itself in between: while
 // the first was read it may have been about to map the pool.
-void Attachment::looked(Mapping found) {
+void Attachment::looked(const Look& look) {
     if (!is_live() || stage_ == Stage::kOffered) {
         return;
     }
-    if (found != Mapping::kAbsent) {
+    if (look.confirmations != confirmations_ || look.found != Mapping::kAbsent) {
         seen_absent_ = false;
     } else if (std::exchange(seen_absent_, true)) {
         clear(Ending::kUnmapped);

@@ -117,8 +117,21 @@ private:
 
     void await_end();
     void look_soon();
+    friend class Supervisor;
+    /// What the worker is given, and what it finds out.
+    struct Look {
+        UniqueFd pidfd;
+        ProcessId process;
+        MappedFile file;
+        std::uint32_t confirmations = 0;  // of the client, when the look began
+        Mapping found = Mapping::kUnknown;
+    };
     void look_at_mapping();
-    void looked(Mapping found);
+    /// Where the client says that it mapped the pool; 0: nowhere yet.
+    [[nodiscard]] std::uint64_t mapped_at() const noexcept;
+    /// nullptr: there is nothing to be looked at any more.
+    std::shared_ptr<Look> begin_look();
+    void looked(const Look& look);
     void ended(const ServedPool::EndedClient& taken, bool first, bool force);
     void clear(Ending how, std::function<void(const mempool::shm::Reclaimed&)> done = nullptr);
     void cleared(const mempool::shm::Reclaimed& taken, Ending how, bool died);
@@ -137,6 +150,7 @@ private:
     bool taking_ = false;              // its slots, by force: its id must not go meanwhile
     std::optional<Ending> end_after_;  // what happened to it in the meantime
     bool seen_absent_ = false;         // at the last look: it takes two
+    bool look_queued_ = false;
     Clock::time_point next_look_{};
     Clock::duration look_pause_{};
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "daemon/base/log.hpp"
@@ -15,6 +16,7 @@ namespace shm = mempool::shm;
 
 /// How many clients one recheck() looks at.
 constexpr std::size_t kRechecksPerSecond = 64;
+constexpr std::chrono::milliseconds kLookTimePerSecond{100};
 
 }  // namespace
 
@@ -107,6 +109,38 @@ void Supervisor::recheck() {
     next_recheck_ = at == clients_.end() ? Key{nullptr, 0} : at->first;
     for (const auto& client : next) {
         client->look();
+    }
+    look_time_left_ = kLookTimePerSecond;
+    begin_next_look();
+}
+
+void Supervisor::queue_look(std::shared_ptr<Attachment> client) {
+    looks_.push_back(std::move(client));
+    begin_next_look();
+}
+
+void Supervisor::begin_next_look() {
+    while (!looking_ && !looks_.empty() && look_time_left_ > Clock::duration::zero()) {
+        const std::shared_ptr<Attachment> client = std::move(looks_.front());
+        looks_.pop_front();
+        auto look = client->begin_look();
+        if (!look) {
+            continue;
+        }
+        looking_ = true;
+        const auto took = std::make_shared<Clock::duration>();
+        worker_.submit(
+            [look, took] {
+                const auto start = Clock::now();
+                look->found = find_mapping(look->pidfd.get(), look->process, look->file);
+                *took = Clock::now() - start;
+            },
+            [this, client, look, took] {
+                looking_ = false;
+                look_time_left_ -= *took;
+                client->looked(*look);
+                begin_next_look();
+            });
     }
 }
 

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <utility>
@@ -48,15 +50,16 @@ public:
     /// Forgets all clients of `pool` without touching it.
     void drop(const ServedPool& pool);
 
-    [[nodiscard]] Worker& worker() noexcept { return worker_; }
-    /// Whether the worker is reading the maps of some client's process.
-    [[nodiscard]] bool is_looking() const noexcept { return looking_; }
-    void set_looking(bool looking) noexcept { looking_ = looking; }
-
 private:
     friend class Attachment;
     using Key = std::pair<const ServedPool*, std::uint32_t>;
+    using Clock = std::chrono::steady_clock;
 
+    /// The worker is to read the maps of the client's process. One is read at a time, in the order
+    /// in which they were asked for, and a tenth of each second goes to that at most: a process can
+    /// make its own take long.
+    void queue_look(std::shared_ptr<Attachment> client);
+    void begin_next_look();
     void forget(const Attachment& client);
     void keep_pidfd(const Attachment& client, int pidfd);
     void forget_pidfd(const Attachment& client);
@@ -66,7 +69,9 @@ private:
     FdStore& store_;
     std::map<Key, std::shared_ptr<Attachment>> clients_;
     Key next_recheck_{nullptr, 0};
+    std::deque<std::shared_ptr<Attachment>> looks_;
     bool looking_ = false;
+    Clock::duration look_time_left_{};  // of this second
 };
 
 }  // namespace mempoold

@@ -93,7 +93,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     session->close();
     // Clients without a connection whose process lives are kept: end them, as their death would.
     for (std::uint32_t id = 1; id < daemon.pool->clients().size(); ++id) {
-        if (const auto client = daemon.service.supervisor.find(*daemon.pool, shm::ClientId{id})) {
+        if (const auto client = daemon.service.supervisor.find(*daemon.pool, id)) {
             client->process_ended();
         }
     }

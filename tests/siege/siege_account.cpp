@@ -67,8 +67,10 @@ void Siege::judge_acts() const {
             const Act& act = all_acts().at(k);
             const std::uint64_t tried = ledger_.tried.at(k).load();
             const std::uint64_t done = tried - std::min(tried, ledger_.in_vain.at(k).load());
-            EXPECT_GT(act.may_be_forbidden ? tried : done, 0U) << act.name << " was never done";
+            EXPECT_GT(tried, 0U) << act.name << " was never tried";
+            // Whether what was tried could be done is a matter of luck in a short siege.
             if (options_.strict) {
+                EXPECT_GT(act.may_be_forbidden ? tried : done, 0U) << act.name << " never came off";
                 EXPECT_GE(per_minute(tried), kLeastPerMinute) << act.name << " was done too seldom";
             }
         }
