@@ -328,8 +328,10 @@ void Daemon::tick_fast() {
 void Daemon::mend_places() {
     std::string fault;
     try {
-        if (listener_->mend()) {
+        other_socket_ = listener_->mend() || other_socket_;
+        if (other_socket_) {
             server_->listen_at(listener_->socket());
+            other_socket_ = false;
         }
     } catch (const std::exception& e) {
         fault = e.what();

@@ -73,11 +73,13 @@ private:
     CommandLine line_;
     Config config_;
     boost::asio::io_context io_{1};
-    FdStore store_;  // outlives the pools
+    // What pools work with, and jobs of the worker that make some, goes after them.
+    FdStore store_;
+    std::optional<Listener> listener_;
     Worker worker_{io_};
     Service service_{io_, worker_, store_};
-    std::optional<Listener> listener_;
     std::optional<Server> server_;
+    bool other_socket_ = false;  ///< the listener's, which the server has not taken over yet
     boost::asio::signal_set signals_{io_};
     boost::asio::steady_timer fast_timer_{io_};
     bool looking_often_ = false;

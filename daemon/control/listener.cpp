@@ -188,14 +188,30 @@ void Listener::bind_own() {
         fail(errno, "cannot bind " + path_);
     }
     own_ = true;
-    // Anybody may connect: who it is, the kernel tells, and each pool has its own list.
-    if (::chmod(path_.c_str(), 0666) != 0) {
-        fail(errno, "cannot open " + path_ + " to all");
-    }
-    remember_file();
+    open_to_all();
     refuse_descriptors(socket_.get());  // before the first connection
     if (::listen(socket_.get(), SOMAXCONN) != 0) {
         fail(errno, "cannot listen at " + path_);
+    }
+    remember_file();  // last: what failed before is tried again
+}
+
+// Anybody may connect: who it is, the kernel tells, and each pool has its own list. By a
+// descriptor: in a directory where others may write, the name can be a link to something else by
+// now.
+void Listener::open_to_all() const {
+    const UniqueFd file{::open(path_.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC)};
+    struct stat status {};
+    if (!file || ::fstat(file.get(), &status) != 0) {
+        fail(errno, "cannot look at " + path_);
+    }
+    if (!S_ISSOCK(status.st_mode) || status.st_uid != ::geteuid() || status.st_nlink != 1) {
+        fail(EBUSY, path_ +
+                        " was replaced by somebody as soon as it was made: choose a path with "
+                        "--socket where nobody else may write");
+    }
+    if (::chmod(fmt::format("/proc/self/fd/{}", file.get()).c_str(), 0666) != 0) {
+        fail(errno, "cannot open " + path_ + " to all");
     }
 }
 
@@ -214,7 +230,20 @@ bool Listener::is_in_place() const noexcept {
 }
 
 bool Listener::mend() {
-    runtime_->mend();
+    std::string fault;
+    try {
+        runtime_->mend();
+    } catch (const std::exception& e) {
+        fault = e.what();  // the socket all the same
+    }
+    const bool again = mend_socket();
+    if (!fault.empty() && !again) {
+        throw std::runtime_error(fault);
+    }
+    return again;
+}
+
+bool Listener::mend_socket() {
     if (inode_ == 0 || is_in_place()) {
         return false;
     }

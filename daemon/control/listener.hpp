@@ -32,15 +32,17 @@ public:
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
     [[nodiscard]] RuntimeDirectory& runtime() noexcept { return *runtime_; }
 
-    /// Makes anew what somebody removed of the runtime directory and the socket's file, and says so
-    /// in the log; true if socket() is another one now. Throws std::exception: it can't be made,
+    /// Makes again what somebody removed of the runtime directory and the socket's file, and says
+    /// so in the log; true if socket() is another one now. Throws std::exception: it can't be made,
     /// and what() says what to do.
     bool mend();
 
 private:
     void take_inherited(mempool::shm::UniqueFd passed);
     void bind_own();
+    void open_to_all() const;
     void remember_file();
+    bool mend_socket();
     [[nodiscard]] bool is_in_place() const noexcept;
 
     std::optional<RuntimeDirectory> runtime_;  // its lock is the last to go

@@ -78,23 +78,25 @@ Server::Server(boost::asio::io_context& io, Service& service, int socket,
     take_socket(socket);
 }
 
-// A duplicate: the descriptor closes what it was given.
+// A duplicate: the descriptor closes what it was given. The former one stays where this throws.
 void Server::take_socket(int socket) {
     refuse_descriptors(socket);
     UniqueFd own{::fcntl(socket, F_DUPFD_CLOEXEC, 3)};
     if (!own) {
         fail(errno, "cannot keep the control socket");
     }
-    socket_.assign(own.release());
+    boost::asio::posix::stream_descriptor next(io_);
+    next.assign(own.get());
+    static_cast<void>(own.release());
+    socket_ = std::move(next);
+    ++sockets_;
 }
 
 void Server::start() { await_connection(); }
 
 void Server::listen_at(int socket) {
-    boost::system::error_code ignored;
-    socket_.close(ignored);
-    pause_.cancel();
     take_socket(socket);
+    pause_.cancel();
     await_connection();
 }
 
@@ -111,8 +113,8 @@ void Server::stop() {
 
 void Server::await_connection() {
     socket_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
-                       [this](const boost::system::error_code& error) {
-                           if (!error) {
+                       [this, socket = sockets_](const boost::system::error_code& error) {
+                           if (!error && socket == sockets_) {
                                accept_some();
                            }
                        });
@@ -194,8 +196,8 @@ void Server::pause(int error) {
                   std::generic_category().message(error));
     }
     pause_.expires_after(kAcceptPause);
-    pause_.async_wait([this](const boost::system::error_code& aborted) {
-        if (!aborted) {
+    pause_.async_wait([this, socket = sockets_](const boost::system::error_code& aborted) {
+        if (!aborted && socket == sockets_) {
             await_connection();
         }
     });

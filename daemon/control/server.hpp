@@ -63,6 +63,7 @@ private:
     Service& service_;
     const std::function<void()> on_connection_;
     boost::asio::posix::stream_descriptor socket_;
+    std::uint32_t sockets_ = 0;  ///< so many it has had; who waited for a former one does nothing
     boost::asio::steady_timer pause_;
     std::unordered_set<std::shared_ptr<Session>> sessions_;
     std::unordered_map<uid_t, std::size_t> sessions_of_;

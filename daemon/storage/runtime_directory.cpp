@@ -55,10 +55,10 @@ UniqueFd open_or_make(int at, const std::string& name, mode_t mode, const std::s
     const struct stat status = status_of(fd.get());
     if (status.st_uid != ::geteuid()) {
         throw std::runtime_error(
-            fmt::format("the runtime directory {} belongs to {}: another user's mempoold works "
+            fmt::format("the runtime directory {} belongs to uid {}: another user's mempoold works "
                         "there or did; choose another path with --socket, or remove it as that "
                         "user",
-                        shown, describe_user(status.st_uid)));
+                        shown, status.st_uid));
     }
     if (made && ::fchmod(fd.get(), mode) != 0) {
         fail(errno, "cannot set the mode of " + shown);
@@ -120,11 +120,15 @@ bool RuntimeDirectory::is_in_place() const noexcept {
 
 void RuntimeDirectory::mend() {
     if (!is_in_place()) {
-        RuntimeDirectory anew(path_);
-        directory_ = std::move(anew.directory_);
-        private_ = std::move(anew.private_);
-        identity_ = anew.identity_;
-        made_ = true;
+        RuntimeDirectory other(path_);
+        directory_ = std::move(other.directory_);
+        private_ = std::move(other.private_);
+        identity_ = other.identity_;
+        made_ = made_ || other.made_;
+        // Another daemon may have come and gone there: what it left is this one's now.
+        index_.pools.merge(other.index_.pools);
+        index_.aside.insert(index_.aside.end(), other.index_.aside.begin(),
+                            other.index_.aside.end());
         write(index_);
         log_warning("the runtime directory {} was removed by somebody; it is there again", path_);
     } else if (::faccessat(directory_.get(), shm::kIndexFile, F_OK, AT_SYMLINK_NOFOLLOW) != 0 &&

@@ -46,7 +46,7 @@ public:
         index_ = std::move(next);
     }
 
-    /// Makes directory and index anew where somebody removed them, and says so in the log;
+    /// Makes directory and index again where somebody removed them, and says so in the log;
     /// identity() is another one then. Throws as the constructor, and as update().
     void mend();
 

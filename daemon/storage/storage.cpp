@@ -193,30 +193,48 @@ void Storage::read_segments() {
 }
 
 // Segments beyond the `count` that the table has: their daemon died before it told of them, or
-// somebody wrote a smaller number there, or wrote over the pool's table. What is whole is served.
+// somebody wrote a smaller number there. What is whole is served. What clients may have used and is
+// not whole can't be left out, since what comes next would have its indices.
 void Storage::take_untold(std::uint32_t count) {
     for (const std::uint32_t number : backing_->list()) {
         if (number < count) {
             continue;
         }
+        const bool kept = backing_->is_kept(number);
         shm::SegmentHeader header{};
         const UniqueFd file = backing_->open(number, false);
-        if (number != segments_.size() || !file ||
-            read_at(file.get(), &header, sizeof(header), 0) != 0 ||
-            !shm::check_segment_entry(geometry(), number, header.entry, &segments_.back().entry)
-                 .empty()) {
-            return;
-        }
-        try {
-            segments_.push_back(open_segment(number, header.entry));
-            if (!backing_->is_kept(number)) {
-                backing_->keep(number, segments_.back().own.get(), uuid_);
+        if (number == segments_.size() && file &&
+            read_at(file.get(), &header, sizeof(header), 0) == 0 &&
+            shm::check_segment_entry(geometry(), number, header.entry, &segments_.back().entry)
+                .empty()) {
+            try {
+                segments_.push_back(open_segment(number, header.entry));
+                keep_untold(number);
+                continue;
+            } catch (const Unusable&) {
+                if (kept) {
+                    throw;
+                }
             }
-        } catch (const Unusable&) {
-            return;
         }
-        log_warning("pool '{}': {} is one of its segments, though its table did not say so", name_,
-                    backing_->describe(number));
+        if (kept) {
+            throw Unusable(
+                fmt::format("its segment table, or the header of its segment {}, was "
+                            "written over",
+                            backing_->describe(number)));
+        }
+    }
+}
+
+void Storage::keep_untold(std::uint32_t number) const {
+    log_warning("pool '{}': {} is one of its segments, though its table did not say so", name_,
+                backing_->describe(number));
+    try {
+        if (!backing_->is_kept(number)) {
+            backing_->keep(number, segments_.back().own.get(), uuid_);
+        }
+    } catch (const std::system_error& e) {
+        log_warning("pool '{}': {}", name_, e.what());  // the next daemon finds it in this way too
     }
 }
 
@@ -254,11 +272,17 @@ StoredSegment Storage::open_segment(std::uint32_t number, const shm::SegmentEntr
 }
 
 void Storage::check_names() noexcept {
-    // The runtime directory may be another one by now.
+    // The runtime directory may be another one by now. Only what it says changes: whether somebody
+    // wrote over the rest is restore()'s to find and to tell.
     const auto [device, inode] = backing_->runtime_identity();
-    std::memcpy(&header_.at(offsetof(shm::Header, runtime_device)), &device, sizeof(device));
-    std::memcpy(&header_.at(offsetof(shm::Header, runtime_inode)), &inode, sizeof(inode));
-    restore();
+    const auto put = [&](std::size_t offset, std::uint64_t& shared, std::uint64_t value) {
+        if (std::memcmp(&header_.at(offset), &value, sizeof(value)) != 0) {
+            std::memcpy(&header_.at(offset), &value, sizeof(value));
+            shared = value;
+        }
+    };
+    put(offsetof(shm::Header, runtime_device), view_.header().runtime_device, device);
+    put(offsetof(shm::Header, runtime_inode), view_.header().runtime_inode, inode);
     try {
         missing_names_ = backing_->mend_names();
     } catch (const std::exception& e) {

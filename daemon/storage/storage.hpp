@@ -86,7 +86,7 @@ public:
     /// Removes all segments; who maps them keeps them.
     void remove_objects() const;
 
-    /// Removes what a growth that was cut off left. What somebody may have used is set aside.
+    /// Removes what a growth that was cut off left.
     void clear_leftovers() const;
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
@@ -136,6 +136,7 @@ private:
     [[noreturn]] void no_room(const MemoryRoom& room, std::uint64_t needed) const;
     void read_segments();
     void take_untold(std::uint32_t count);
+    void keep_untold(std::uint32_t number) const;
     StoredSegment open_segment(std::uint32_t number, const mempool::shm::SegmentEntry& entry) const;
     [[nodiscard]] bool is_trusted_owner(uid_t uid) const noexcept;
     [[nodiscard]] int first_file() const noexcept { return segments_.front().own.get(); }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 #include <iterator>
 #include <system_error>
 #include <utility>
@@ -154,11 +153,9 @@ NewPool Storage::begin(const PoolConfig& config, std::uint64_t now,
     storage.uuid_ = identity.uuid;
     segment.own = another(storage.first_file(), storage.backing_->describe(0));
     UniqueFd first = another(storage.first_file(), storage.backing_->describe(0));
-    made.first.reset(new NewSegment(storage.backing_, 0, std::move(segment), std::move(first),
-                                    storage.view_, [&storage, identity] {
-                                        shm::write_header(storage.view_, identity);
-                                        storage.sign_header();
-                                    }));
+    made.first.reset(
+        new NewSegment(storage.backing_, 0, std::move(segment), std::move(first), storage.view_,
+                       [view = storage.view_, identity] { shm::write_header(view, identity); }));
     removal.keep();  // it removes itself from here on
     return made;
 }
@@ -197,6 +194,7 @@ void Storage::announce(NewSegment& made) {
     set_permissions(segment.own.get(), made.number_);
     if (made.number_ == 0) {
         segments_.front().entry = segment.entry;
+        sign_header();
         shm::publish_segment(view_, 0, segment.entry);
         shm::mark_ready(view_);
         keep_header();
@@ -260,16 +258,8 @@ bool NewSegment::step() noexcept {
 // Whatever the backing has beyond the announced segments is this daemon's own.
 void Storage::clear_leftovers() const {
     for (const std::uint32_t number : backing_->list()) {
-        if (number < segments_.size()) {
-            continue;
-        }
-        const std::string what = backing_->describe(number);
-        if (backing_->is_kept(number)) {
-            const char* reason = "its header or the pool's segment table was written over";
-            log_error("pool '{}': {} cannot be served: {}. It was {}", name_, what, reason,
-                      backing_->set_aside(number, static_cast<std::uint64_t>(std::time(nullptr)),
-                                          reason));
-        } else {
+        if (number >= segments_.size()) {
+            const std::string what = backing_->describe(number);
             backing_->remove(number);
             log_info("pool '{}': removed {}, left by a growth that was cut off", name_, what);
         }

@@ -270,6 +270,7 @@ void Attachment::looked(const Look& look) {
         clear(Ending::kUnmapped);
     } else {
         next_look_ = Clock::now();
+        supervisor_.look_again(shared_from_this());
     }
 }
 

@@ -7,19 +7,15 @@
 #include <atomic>
 #include <cerrno>
 #include <ctime>
-#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "daemon/base/fail.hpp"
 #include "daemon/base/log.hpp"
-#include "daemon/storage/erasure.hpp"
-#include "daemon/supervision/grower.hpp"
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
 #include "mempool/shm/depot.hpp"
-#include "mempool/shm/end_client.hpp"
 
 namespace mempoold {
 
@@ -46,11 +42,6 @@ std::uint32_t time_namespace() noexcept {
     return ::stat("/proc/self/ns/time", &found) == 0 ? static_cast<std::uint32_t>(found.st_ino) : 0;
 }
 
-std::uint64_t activity_of(const shm::Pool& view) {
-    const shm::Depot depot(view);
-    return depot.full_ring().activity() + depot.empty_ring().activity();
-}
-
 }  // namespace
 
 ServedPool::ServedPool(PoolConfig config, std::unique_ptr<Storage> storage, Worker& worker)
@@ -61,6 +52,8 @@ ServedPool::ServedPool(PoolConfig config, std::unique_ptr<Storage> storage, Work
       clock_(storage_->view().live()) {
     clock_.start(boot_now_ns(), time_namespace(), epoch_now());
 }
+
+std::uint64_t ServedPool::tick() noexcept { return clock_.tick(boot_now_ns()); }
 
 void ServedPool::publish_options() const noexcept {
     view().live().options.store(config_.erase_on_put ? shm::kEraseOnPut : 0,
@@ -77,7 +70,7 @@ auto ServedPool::with_erase(Work work) {
 
 void ServedPool::begin_service(bool is_new) {
     shm::Live& live = view().live();
-    clock_.tick(boot_now_ns());
+    tick();
     publish_options();
     if (!is_new) {
         take_back_what_was_left();
@@ -123,7 +116,7 @@ void ServedPool::end_service() noexcept {
 }
 
 std::optional<shm::ClientId> ServedPool::attach(const ClientIdentity& client) {
-    return clients_.add(client, clock_.tick(boot_now_ns()));
+    return clients_.add(client, tick());
 }
 
 void ServedPool::give_up() noexcept {
@@ -137,124 +130,6 @@ void ServedPool::end_work() noexcept {
     if (--under_way_ == 0 && given_up_) {
         storage_->give_up();
     }
-}
-
-namespace {
-/// Words that a pass looks at in one turn of the loop: about a millisecond.
-constexpr std::size_t kLooksPerTurn = 100'000;
-constexpr std::uint64_t kBatchBytes = std::uint64_t{64} << 20U;
-constexpr std::uint64_t kBatchSlots = 16'384;
-}  // namespace
-
-std::size_t ServedPool::erase_batch() const noexcept {
-    const std::uint64_t by_bytes = kBatchBytes / view().geometry().slot_stride;
-    return config_.erase_on_put ? std::clamp<std::uint64_t>(by_bytes, 1, kBatchSlots) : 0;
-}
-
-// Does the next piece of `pass`. What begin_work() began ends with `done`.
-template <typename Pass>
-void ServedPool::carry_on(const std::shared_ptr<Pass>& pass, const std::function<void()>& done) {
-    switch (is_given_up() ? shm::PassStep::kDone : pass->step(kLooksPerTurn)) {
-        case shm::PassStep::kMore:
-            worker_.take_turns([self = shared_from_this(), pass, done] {
-                self->carry_on(pass, done);
-                return true;
-            });
-            return;
-        case shm::PassStep::kErase:
-            erase(pass->held(), [self = shared_from_this(), pass, done] {
-                pass->free_held();
-                self->carry_on(pass, done);
-            });
-            return;
-        case shm::PassStep::kDone:
-            break;
-    }
-    end_work();
-    done();
-}
-
-void ServedPool::erase(const std::vector<shm::HeldSlot>& slots, std::function<void()> done) {
-    const auto erasure = std::make_shared<Erasure>(*storage_, slots);
-    worker_.submit_steps(
-        [self = shared_from_this(), erasure] { return self->given_up_ || erasure->step(); },
-        [self = shared_from_this(), erasure, done = std::move(done)] {
-            if (erasure->error() != 0) {
-                log_error("pool '{}': slots could not be erased: {}", self->name(),
-                          std::generic_category().message(erasure->error()));
-            }
-            done();
-        });
-}
-
-namespace {
-using Gone = std::function<bool(shm::ClientId)>;
-using ReclaimPass = shm::Reclaim<Gone>;
-using DetachedPass = shm::SlotPass<shm::DetachedSince>;
-}  // namespace
-
-void ServedPool::sweep(std::function<void(const Reclaimed&)> done) {
-    restore();
-    begin_work();
-    const auto pass = std::make_shared<ReclaimPass>(
-        view(), [this](shm::ClientId c) { return is_gone(c); }, erase_batch());
-    carry_on(pass, [pass, done = std::move(done)] { done(pass->result()); });
-}
-
-// Until it is done the id stays taken, so nobody else's slots are meant by it (I5).
-void ServedPool::detach(shm::ClientId id, bool died, std::function<void(const Reclaimed&)> done) {
-    restore();
-    clients_.mark_dead(id);
-    begin_work();
-    const auto pass = std::make_shared<ReclaimPass>(
-        view(), [this, id](shm::ClientId c) { return c == id || is_gone(c); }, erase_batch());
-    carry_on(pass, [this, pass, id, died, done = std::move(done)] {
-        clients_.remove(id);
-        if (died) {
-            view().live().deaths.fetch_add(1, std::memory_order_relaxed);
-        }
-        done(pass->result());
-    });
-}
-
-bool ServedPool::heeds_ends() const noexcept {
-    return (storage_->incompat() & shm::kBoundary) != 0;
-}
-
-std::uint32_t ServedPool::shut_out(shm::ClientId id) const {
-    return shm::shut_out(view(), id).busy;
-}
-
-void ServedPool::end_client(shm::ClientId id, bool force,
-                            std::function<void(const EndedClient&)> done) {
-    clients_.mark_ended(id);
-    const shm::EndedLanes taken = shm::shut_out(view(), id);
-    EndedClient result{.magazines = taken.magazines, .busy = taken.busy};
-    const auto finish = [this, id, done = std::move(done)](EndedClient& ended) {
-        ended.left = shm::take_census(view()).held_by[raw(id)];
-        done(ended);
-    };
-    if (!force || taken.busy != 0) {
-        finish(result);
-        return;
-    }
-    begin_work();
-    const auto pass =
-        std::make_shared<shm::SlotPass<shm::HeldBy>>(view(), shm::HeldBy{id}, erase_batch());
-    carry_on(pass, [this, pass, result, finish]() mutable {
-        result.slots = pass->freed();
-        view().live().reclaimed.fetch_add(result.slots, std::memory_order_relaxed);
-        finish(result);
-    });
-}
-
-void ServedPool::free_detached(std::uint64_t seconds, std::function<void(std::uint64_t)> done) {
-    const std::uint64_t now = clock_.tick(boot_now_ns());
-    const auto not_after = static_cast<std::uint32_t>(now > seconds ? now - seconds : 0);
-    begin_work();
-    const auto pass = std::make_shared<DetachedPass>(view(), shm::DetachedSince{&view(), not_after},
-                                                     erase_batch());
-    carry_on(pass, [pass, done = std::move(done)] { done(pass->freed()); });
 }
 
 // Whoever wrote there wrote over what the clients need to find the pool's slots: not a matter for
@@ -296,174 +171,12 @@ shm::Repaired ServedPool::repair() {
     return done;
 }
 
-// A growth for which the system had no memory may have ended the daemon, and would end the next one
-// too: so that one waits, whoever wants more slots.
-void ServedPool::heed_cut_growth() {
-    constexpr std::uint32_t kFirst = 2;  // 4 s, then twice as long each time
-    constexpr std::uint32_t kMost = 10;
-    shm::Live& live = view().live();
-    const std::uint32_t slots = live.growing.exchange(0, std::memory_order_relaxed);
-    if (slots == 0) {
-        return;
-    }
-    const std::uint32_t deaths =
-        std::min(live.growth_deaths.load(std::memory_order_relaxed), kMost);
-    live.growth_deaths.store(deaths + 1, std::memory_order_relaxed);
-    const std::chrono::milliseconds pause{growth_backoff_ms(deaths + 1 + kFirst)};
-    growth_retry_ = Clock::now() + pause;
-    log_warning(
-        "pool '{}': the former mempoold ended while it added {} slots, perhaps for want of memory "
-        "(see the kernel's log). The pool is served without them; next try in {} s",
-        name(), slots, pause.count() / 1000);
-}
-
-std::uint32_t ServedPool::check_growth(std::uint64_t slots) const {
-    const std::uint32_t room = view().geometry().shape.max_slots - storage_->slots();
-    if (slots == 0) {
-        fail(EINVAL, "0 slots are nothing to add");
-    }
-    if (room == 0) {
-        fail(ENOSPC, "pool '" + name() + "' is at max_slots");
-    }
-    if (storage_->segments().size() >= shm::kMaxSegments) {
-        fail(ENOSPC, "pool '" + name() + "' has its most segments");
-    }
-    return static_cast<std::uint32_t>(std::min<std::uint64_t>(slots, room));
-}
-
-void ServedPool::grow(std::uint64_t slots, std::function<void(const Growth&)> done) {
-    wishes_.push_back({slots, std::move(done)});
-    if (wishes_.size() == 1) {
-        begin_growth();
-    }
-}
-
-namespace {
-// Why `work` refuses; nullopt if it does not.
-template <typename Work>
-std::optional<std::system_error> refusal_of(Work work) {
-    try {
-        work();
-        return std::nullopt;
-    } catch (const std::system_error& e) {
-        return e;
-    } catch (const std::bad_alloc&) {
-        return std::system_error(ENOMEM, std::generic_category(), "mempoold has no memory left");
-    }
-}
-}  // namespace
-
-// The note comes before the first page is allocated, and goes when the last one is, or when all are
-// given back: a daemon that finds it died in between.
-void ServedPool::begin_growth() {
-    std::uint32_t slots = 0;
-    auto refused = refusal_of([&] { slots = check_growth(wishes_.front().slots); });
-    if (!refused) {
-        refused = refusal_of([&] { new_segment_ = storage_->begin_segment(slots, epoch_now()); });
-        if (refused) {
-            view().live().grow_failures.fetch_add(1, std::memory_order_relaxed);
-        }
-    }
-    if (refused) {
-        end_growth({.added = 0, .refused = refused});
-        return;
-    }
-    view().live().growing.store(slots, std::memory_order_relaxed);
-    begin_work();
-    worker_.submit_steps(
-        [self = shared_from_this()] { return self->given_up_ || self->new_segment_->step(); },
-        [self = shared_from_this()] { self->finish_growth(); });
-}
-
-void ServedPool::finish_growth() {
-    shm::Live& live = view().live();
-    Growth growth;
-    growth.refused = refusal_of([&] {
-        if (is_given_up()) {
-            fail(EIO, "pool '" + name() + "' was truncated by somebody and is not served any more");
-        }
-        storage_->announce(*new_segment_);
-        growth.added = new_segment_->slots();
-        live.grown.fetch_add(1, std::memory_order_relaxed);
-        live.growth_deaths.store(0, std::memory_order_relaxed);
-        log_info("pool '{}': grew by {} slots to {} of at most {}", name(), growth.added,
-                 storage_->slots(), view().geometry().shape.max_slots);
-    });
-    if (growth.refused) {
-        live.grow_failures.fetch_add(1, std::memory_order_relaxed);
-    }
-    new_segment_.reset();
-    live.growing.store(0, std::memory_order_relaxed);
-    end_work();
-    end_growth(growth);
-}
-
-void ServedPool::end_growth(const Growth& growth) {
-    const std::function<void(const Growth&)> done = std::move(wishes_.front().done);
-    wishes_.pop_front();
-    growth_pending_ = true;  // what was added may not be enough
-    if (!wishes_.empty()) {
-        begin_growth();
-    }
-    done(growth);
-}
-
-void ServedPool::consider_growth(Clock::time_point now) {
-    shm::Live& live = view().live();
-    if (live.grow_wanted.load(std::memory_order_relaxed) != 0 &&
-        live.grow_wanted.exchange(0, std::memory_order_acq_rel) != 0) {
-        growth_wanted_ = true;
-    }
-    if (storage_->slots() >= view().geometry().shape.max_slots) {
-        growth_wanted_ = false;
-        return;
-    }
-    const std::uint64_t activity = activity_of(view());
-    if (growth_wanted_ || activity != seen_activity_) {
-        growth_pending_ = true;
-    }
-    seen_activity_ = activity;
-    if (!growth_pending_ || !wishes_.empty() || now < growth_retry_) {
-        return;
-    }
-    growth_pending_ = false;
-    GrowthFigures figures;
-    figures.slots = storage_->slots();
-    figures.max_slots = view().geometry().shape.max_slots;
-    figures.segments = static_cast<std::uint32_t>(storage_->segments().size());
-    figures.free = shm::count_depot(view());
-    figures.watermark = config_.low_watermark.of(figures.slots);
-    figures.wanted = std::exchange(growth_wanted_, false);
-    figures.grow_slots = config_.grow_slots;
-    figures.grow_factor = config_.grow_factor.value_or(2);
-    const std::uint32_t slots = decide_growth(figures);
-    if (slots == 0 || is_given_up()) {
-        return;
-    }
-    grow(slots, [this, slots](const Growth& growth) {
-        if (growth.refused) {
-            growth_failed(slots, growth.refused->what(), Clock::now());
-        } else {
-            growth_failures_ = 0;
-        }
-    });
-}
-
-void ServedPool::growth_failed(std::uint32_t slots, const char* why, Clock::time_point now) {
-    const std::chrono::milliseconds pause{growth_backoff_ms(++growth_failures_)};
-    growth_retry_ = now + pause;
-    growth_pending_ = true;
-    log_warning(
-        "pool '{}' has {} slots and cannot grow by {}: {}. Nothing is lost; next try in {} s",
-        name(), storage_->slots(), slots, why, pause.count() / 1000);
-}
-
 namespace {
 constexpr std::chrono::seconds kLongestTick{5};
 }  // namespace
 
 void ServedPool::tick_second() {
-    const std::uint64_t now = clock_.tick(boot_now_ns());
+    const std::uint64_t now = tick();
     storage_->check_sizes();
     storage_->check_names();
     publish_options();

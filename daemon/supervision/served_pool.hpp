@@ -3,7 +3,8 @@
 // Made by Daemon, used by sessions and the supervisor, all on the loop's thread. Opens no socket,
 // watches no process: it is told who came and who is gone. What takes long is handed to the worker,
 // or done in pieces: such a call has a `done`, which is called once, before it returns if there was
-// little to do, later otherwise, and never if the daemon ends first.
+// little to do, later otherwise, and never if the daemon ends first. Passes and growth have files
+// of their own, served_pool_passes.cpp and served_pool_growth.cpp.
 #pragma once
 
 #include <atomic>
@@ -104,6 +105,8 @@ public:
     [[nodiscard]] ClientTable& clients() noexcept { return clients_; }
 
 private:
+    /// Moves the pool's clock on; its time in seconds.
+    std::uint64_t tick() noexcept;
     void publish_options() const noexcept;
     /// By how much the sum of waiters is too high, modulo 2^32.
     [[nodiscard]] std::uint32_t excess_of_waiters() const noexcept;

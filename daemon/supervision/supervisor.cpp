@@ -99,9 +99,10 @@ std::uint32_t Supervisor::sweep(const ServedPool& pool) {
 }
 
 void Supervisor::recheck() {
-    std::vector<std::shared_ptr<Attachment>> next;
+    std::vector<std::shared_ptr<Attachment>> next = std::exchange(again_, {});
+    const std::size_t most = next.size() + kRechecksPerSecond;
     auto at = clients_.lower_bound(next_recheck_);
-    for (std::size_t seen = 0; seen < clients_.size() && next.size() < kRechecksPerSecond; ++seen) {
+    for (std::size_t seen = 0; seen < clients_.size() && next.size() < most; ++seen) {
         at = at == clients_.end() ? clients_.begin() : at;
         next.push_back(at->second);
         ++at;

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "daemon/base/worker.hpp"
 #include "daemon/storage/fd_store.hpp"
@@ -59,6 +60,8 @@ private:
     /// in which they were asked for, and a tenth of each second goes to that at most: a process can
     /// make its own take long.
     void queue_look(std::shared_ptr<Attachment> client);
+    /// In the next second once more, whoever's turn it is.
+    void look_again(std::shared_ptr<Attachment> client) { again_.push_back(std::move(client)); }
     void begin_next_look();
     void forget(const Attachment& client);
     void keep_pidfd(const Attachment& client, int pidfd);
@@ -70,6 +73,7 @@ private:
     std::map<Key, std::shared_ptr<Attachment>> clients_;
     Key next_recheck_{nullptr, 0};
     std::deque<std::shared_ptr<Attachment>> looks_;
+    std::vector<std::shared_ptr<Attachment>> again_;
     bool looking_ = false;
     Clock::duration look_time_left_{};  // of this second
 };

@@ -597,18 +597,31 @@ TEST_F(StorageTest, ASmallerNumberOfSegmentsDeletesNone) {
     EXPECT_EQ(storage->view().segment(2).slot_count, 7U);
 }
 
-TEST_F(StorageTest, ASegmentBeyondTheNumberThatIsNotWholeIsSetAsideAndNotDeleted) {
+TEST_F(StorageTest, ASegmentBeyondTheNumberThatIsNotWholeSetsThePoolAside) {
     make_grown_pool();
     poke_value(shm::kPage + offsetof(shm::Live, segment_count), 2U);
     poke(offsetof(shm::SegmentHeader, uuid), std::string(16, 'u'), 2);
-    EXPECT_EQ(start()->slots(), 120U);
-    EXPECT_EQ(objects_of(name_).size(), 3U);
-    ASSERT_EQ(runtime_.index().aside.size(), 1U);
-    EXPECT_THAT(runtime_.index().aside.back().object, StartsWith(first() + ".aside-"));
-    EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 2U);
-    const auto again = start();  // under the lock that the one before has let go of
-    add_segment(*again, 5, kNow);
-    EXPECT_EQ(again->slots(), 125U);
+    expect_set_aside();
+    EXPECT_EQ(objects_of(name_).size(), 4U);
+}
+
+// What clients write can't make the daemon take, rename or remove what is none of the pool's.
+TEST_F(StorageTest, ATableThatNamesAnotherPoolsObjectGetsNothing) {
+    const std::string other = mempool_test::unique_pool("storage");
+    const auto theirs =
+        start_storage(parse_pool(other + ":100x50", "test"), kNow, nullptr, &runtime_);
+    make_grown_pool();
+    shm::SegmentEntry entry =
+        create_storage(parse_pool(other + "x:100x50", "test"), kNow)->segments().front().entry;
+    entry.object = theirs->segments().front().entry.object;
+    poke_value(2 * shm::kPage + 3 * sizeof(entry), entry);
+    poke_value(shm::kPage + offsetof(shm::Live, segment_count), 4U);
+    const std::string object = "/dev/shm/" + mempool_test::object_of(other, 0);
+    expect_set_aside();
+    EXPECT_TRUE(std::filesystem::exists(object));
+    EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 1U);
+    mempool_test::remove_pool(other + "x");
+    mempool_test::remove_pool(other);
 }
 
 // A release without an index served it in between, and made it grow.
