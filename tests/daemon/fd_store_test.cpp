@@ -2,8 +2,11 @@
 #include "daemon/storage/fd_store.hpp"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "fake_manager.hpp"
 
@@ -51,6 +54,14 @@ TEST(FdStore, LetsGoOfClientsThatNobodyTook) {
 
 // Beyond 128 KiB of names in one variable the kernel would not start the next daemon.
 TEST(FdStore, KeepsNoMoreNamesThanTheNextDaemonCanBeStartedWith) {
+    constexpr rlim_t kDescriptors = 8192;  // the manager is in this process
+    rlimit limit{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_max < kDescriptors) {
+        GTEST_SKIP() << "needs " << kDescriptors << " descriptors: raise the hard limit";
+    }
+    limit.rlim_cur = std::max(limit.rlim_cur, kDescriptors);
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
     FakeManager manager;
     FdStore store;
     const UniqueFd fd = own_pidfd();
