@@ -90,5 +90,7 @@ double metadata_bytes();
 // Growing by 100,000 slots of 64 bytes: when an operator asks, and when a get finds nothing.
 double grow();
 double grow_on_demand();
+/// Prints a table of how long single gets and puts take at the most.
+void print_tails();
 
 }  // namespace bench

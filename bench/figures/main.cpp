@@ -2,6 +2,7 @@
 //
 //   bench_figures --list    one line a figure: NAME<tab>UNIT<tab>TITLE
 //   bench_figures NAME      its number; exit 77: the library can't do that
+//   bench_figures --tail    a table of how long single calls take at the most
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -66,6 +67,10 @@ int main(int argc, char** argv) {
         return 0;
     }
     try {
+        if (what == "--tail") {
+            bench::print_tails();
+            return 0;
+        }
         for (const Figure& figure : kFigures) {
             if (what == figure.name) {
                 std::printf("%.4f\n", figure.measure());
@@ -80,6 +85,6 @@ int main(int argc, char** argv) {
                      what.data(), e.what());
         return 1;
     }
-    std::fprintf(stderr, "usage: bench_figures --list | FIGURE\n");
+    std::fprintf(stderr, "usage: bench_figures --list | --tail | FIGURE\n");
     return 2;
 }

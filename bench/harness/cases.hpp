@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -22,6 +23,10 @@ namespace bench {
 
 /// At least so many chunks to warm up: as many objects as a pool of large ones has.
 constexpr std::uint64_t kWarmChunks = 64;
+
+/// Slots that a party has out at once in the deep case: more than caches hold, so that what all
+/// parties share is used all the time.
+constexpr std::size_t kDeep = 1536;
 
 /// The compiler must take the slot's bytes for written and read here. The same for all peers.
 inline void touch(const void* data) { asm volatile("" : : "r"(data) : "memory"); }
@@ -85,6 +90,20 @@ double time_burst(User& user, Clock::duration budget, Meeting& meeting) {
             for (auto& item : *items) {
                 user.put(std::move(item));
             }
+        }
+    });
+}
+
+template <typename User>
+double time_deep(User& user, Clock::duration budget, Meeting& meeting) {
+    std::vector<typename User::Item> items(kDeep);
+    return ns_per_slot(budget, kDeep, meeting, [&] {
+        for (auto& item : items) {
+            item = must_get(user);
+            touch(User::data(item));
+        }
+        for (auto& item : items) {
+            user.put(std::move(item));
         }
     });
 }
@@ -246,22 +265,28 @@ double return_slots(User& user, TokenRing& ring) {
     }
 }
 
+/// Half of the parties send slots of one pool, each to a receiver of its own; nanoseconds a slot,
+/// the mean of the receivers.
 template <std::size_t Count, typename Pool>
-double time_hand_over(Pool& pool, Clock::duration budget) {
-    auto* ring = new (shared_memory(sizeof(TokenRing))) TokenRing{};
-    return run_parties(Pool::kKind, 2, [&](int index, Meeting& meeting) {
+double time_hand_over(Pool& pool, int parties, Clock::duration budget) {
+    std::vector<TokenRing*> rings;
+    for (int k = 0; k < parties; k += 2) {
+        rings.push_back(new (shared_memory(sizeof(TokenRing))) TokenRing{});
+    }
+    const auto ns = run_parties(Pool::kKind, parties, [&](int index, Meeting& meeting) {
         typename Pool::User user(pool, index);
+        TokenRing& ring = *rings[static_cast<std::size_t>(index / 2)];
         meeting.meet();
-        if (index == 0) {
-            send_slots<Count>(user, *ring, budget);
-            // Its caches stay where they are until the other is done.
-            meeting.meet();
-            return 0.0;
+        double result = 0;
+        if (index % 2 == 0) {
+            send_slots<Count>(user, ring, budget);
+        } else {
+            result = return_slots<Count>(user, ring);
         }
-        const double ns = return_slots<Count>(user, *ring);
-        meeting.meet();
-        return ns;
-    })[1];
+        meeting.meet();  // its caches stay where they are until the others are done
+        return result;
+    });
+    return std::accumulate(ns.begin(), ns.end(), 0.0) / static_cast<double>(rings.size());
 }
 
 }  // namespace bench

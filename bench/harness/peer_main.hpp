@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
@@ -35,6 +36,8 @@ struct Peer {
 constexpr Size kSmall{.slot_bytes = 64, .slots = 4096};
 constexpr Size kLarge{.slot_bytes = std::size_t{1} << 20U, .slots = 64};
 constexpr Size kMany{.slot_bytes = 64, .slots = 100'000};
+/// For many parties: none of them runs short.
+constexpr Size kWide{.slot_bytes = 64, .slots = 65'000};
 
 template <typename Pool, typename Time>
 double measure_parties(const Size& size, int count, Time time) {
@@ -46,16 +49,57 @@ double measure_parties(const Size& size, int count, Time time) {
     return std::accumulate(ns.begin(), ns.end(), 0.0) / static_cast<double>(ns.size());
 }
 
-/// `Large` is the same peer for objects of 1 MiB, where that is another type.
-template <typename Pool, typename Large = Pool>
-double measure(std::string_view what, Clock::duration budget) {
-    // pairs_N: in N parties at once.
-    if (what.starts_with("pairs_")) {
-        int parties = 0;
-        std::from_chars(what.data() + 6, what.data() + what.size(), parties);
+/// N of a case PREFIX_N; 0: it is another case.
+inline int number_of(std::string_view what, std::string_view prefix) {
+    int number = 0;
+    if (what.starts_with(prefix)) {
+        std::from_chars(what.data() + prefix.size(), what.data() + what.size(), number);
+    }
+    return number;
+}
+
+/// A pool of slots of that size: 64 MiB of them, but at least 4 and at most 4,096.
+constexpr Size pool_of(std::size_t slot_bytes) {
+    constexpr std::size_t kBytes = std::size_t{64} << 20U;
+    return {.slot_bytes = slot_bytes,
+            .slots = std::clamp<std::size_t>(kBytes / slot_bytes, 4, 4096)};
+}
+
+/// The cases in N parties at once; a negative number: it is none of them.
+template <typename Pool>
+double measure_at_once(std::string_view what, Clock::duration budget) {
+    if (const int parties = number_of(what, "pairs_"); parties > 0) {
         return measure_parties<Pool>(kSmall, parties, [&](auto& user, Meeting& meeting) {
             return time_pairs(user, budget, meeting);
         });
+    }
+    if (const int parties = number_of(what, "wide_"); parties > 0) {
+        return measure_parties<Pool>(kWide, parties, [&](auto& user, Meeting& meeting) {
+            return time_pairs(user, budget, meeting);
+        });
+    }
+    if (const int parties = number_of(what, "deep_"); parties > 0) {
+        return measure_parties<Pool>(kWide, parties, [&](auto& user, Meeting& meeting) {
+            return time_deep(user, budget, meeting);
+        });
+    }
+    // Every sender has a receiver.
+    if (const int parties = number_of(what, "cross_1_"); parties > 1) {
+        Pool pool(kWide);
+        return time_hand_over<1>(pool, parties / 2 * 2, budget);
+    }
+    if (const int parties = number_of(what, "cross_32_"); parties > 1) {
+        Pool pool(kWide);
+        return time_hand_over<kBatch>(pool, parties / 2 * 2, budget);
+    }
+    return -1;
+}
+
+/// `Large` is the same peer for objects of 1 MiB, where that is another type.
+template <typename Pool, typename Large = Pool>
+double measure(std::string_view what, Clock::duration budget) {
+    if (const double ns = measure_at_once<Pool>(what, budget); ns >= 0) {
+        return ns;
     }
     if (what == "burst") {
         return measure_parties<Pool>(kSmall, 1, [&](auto& user, Meeting& meeting) {
@@ -72,6 +116,12 @@ double measure(std::string_view what, Clock::duration budget) {
             return time_objects(user, kLarge.slot_bytes, budget, meeting);
         });
     }
+    if (const int bytes = number_of(what, "size_"); bytes > 0) {
+        const auto size = static_cast<std::size_t>(bytes);
+        return measure_parties<Pool>(pool_of(size), 1, [&](auto& user, Meeting& meeting) {
+            return time_objects(user, size, budget, meeting);
+        });
+    }
     if (what == "held") {
         return measure_parties<Pool>(kMany, 1, [&](auto& user, Meeting& meeting) {
             return time_held(user, 1000, budget, meeting);
@@ -79,8 +129,8 @@ double measure(std::string_view what, Clock::duration budget) {
     }
     if (what == "hand_over_1" || what == "hand_over_32") {
         Pool pool(kSmall);
-        return what == "hand_over_1" ? time_hand_over<1>(pool, budget)
-                                     : time_hand_over<kBatch>(pool, budget);
+        return what == "hand_over_1" ? time_hand_over<1>(pool, 2, budget)
+                                     : time_hand_over<kBatch>(pool, 2, budget);
     }
     if constexpr (Bulk<typename Pool::User>) {
         if (what == "bulk") {

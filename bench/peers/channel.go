@@ -1,5 +1,5 @@
-// A Go channel of buffers as a pool, in one process; a measuring program like those of peer_main.hpp.
-// Its parties are goroutines.
+// A Go channel of buffers as a pool, in one process, and Go's own allocation with its garbage collection; a
+// measuring program like those of peer_main.hpp. Its parties are goroutines.
 package main
 
 import (
@@ -15,8 +15,11 @@ import (
 )
 
 const name = "Go channel"
+const makeName = "Go make"
 const chunk = 1024
 const batch = 32
+const deepSlots = 1536
+const wideSlots = 65000
 
 type pool chan []byte
 
@@ -76,15 +79,28 @@ func pairs(p pool) func() {
 	}
 }
 
-func atOnce(parties int, budget time.Duration) float64 {
-	p := newPool(4096, 64)
+// More than caches hold, in those peers that have some.
+func deep(p pool) func() {
+	items := make([][]byte, deepSlots)
+	return func() {
+		for i := range items {
+			items[i] = p.get()
+		}
+		for i := range items {
+			p <- items[i]
+		}
+	}
+}
+
+func atOnce(parties, slots, each int, work func(pool) func(), budget time.Duration) float64 {
+	p := newPool(slots, 64)
 	var ready, finished sync.WaitGroup
 	ready.Add(parties)
 	finished.Add(parties)
 	sum := make([]float64, parties)
 	for i := 0; i < parties; i++ {
 		go func(i int) {
-			sum[i] = nsPerSlot(budget, chunk, &ready, pairs(p))
+			sum[i] = nsPerSlot(budget, each, &ready, work(p))
 			finished.Done()
 		}(i)
 	}
@@ -129,11 +145,21 @@ func stamp(budget time.Duration) float64 {
 }
 
 func object(budget time.Duration) float64 {
-	const words = 1 << 17
-	p := newPool(64, 8*words)
+	const bytes = 1 << 20
+	p := newPool(64, bytes)
+	return writeAndCheck(budget, bytes, p.get, func(b []byte) { p <- b })
+}
+
+// What a Go program without a pool does.
+func allocated(budget time.Duration, bytes int) float64 {
+	return writeAndCheck(budget, bytes, func() []byte { return make([]byte, bytes) }, func([]byte) {})
+}
+
+func writeAndCheck(budget time.Duration, bytes int, get func() []byte, put func([]byte)) float64 {
+	words := bytes / 8
 	seed := uint64(0)
 	return nsPerSlot(budget, 1, alone(), func() {
-		b := p.get()
+		b := get()
 		seed++
 		w := unsafe.Slice((*uint64)(unsafe.Pointer(&b[0])), words)
 		for k := range w {
@@ -146,7 +172,7 @@ func object(budget time.Duration) float64 {
 		if wrong != 0 {
 			fail("an object's bytes changed under its holder")
 		}
-		p <- b
+		put(b)
 	})
 }
 
@@ -205,8 +231,21 @@ func (r *ring) pop(tokens [][]byte) {
 	atomic.StoreUint64(&r.head, head+uint64(len(tokens)))
 }
 
-func handOver(count int, budget time.Duration) float64 {
-	p := newPool(4096, 64)
+// Several at once, on one pool: the mean of the receivers.
+func cross(parties, count int, budget time.Duration) float64 {
+	p := newPool(wideSlots, 64)
+	results := make(chan float64)
+	for i := 0; i < parties/2; i++ {
+		go func() { results <- handOver(p, count, budget) }()
+	}
+	total := 0.0
+	for i := 0; i < parties/2; i++ {
+		total += <-results
+	}
+	return total / float64(parties/2)
+}
+
+func handOver(p pool, count int, budget time.Duration) float64 {
 	r := new(ring)
 	go func() {
 		tokens := make([][]byte, count)
@@ -245,15 +284,30 @@ func check() {
 	if len(seen) != 2048 {
 		fail("two holders have the same memory")
 	}
-	handOver(1, 10*time.Millisecond)
-	handOver(batch, 10*time.Millisecond)
+	handOver(newPool(4096, 64), 1, 10*time.Millisecond)
+	handOver(newPool(4096, 64), batch, 10*time.Millisecond)
+}
+
+// N of a case NAME_N.
+func numberOf(what string) int {
+	parties, _ := strconv.Atoi(what[strings.LastIndex(what, "_")+1:])
+	return parties
 }
 
 func measure(what string, budget time.Duration) float64 {
 	switch {
 	case strings.HasPrefix(what, "pairs_"):
-		parties, _ := strconv.Atoi(what[len("pairs_"):])
-		return atOnce(parties, budget)
+		return atOnce(numberOf(what), 4096, chunk, pairs, budget)
+	case strings.HasPrefix(what, "wide_"):
+		return atOnce(numberOf(what), wideSlots, chunk, pairs, budget)
+	case strings.HasPrefix(what, "deep_"):
+		return atOnce(numberOf(what), wideSlots, deepSlots, deep, budget)
+	case strings.HasPrefix(what, "cross_1_"):
+		return cross(numberOf(what), 1, budget)
+	case strings.HasPrefix(what, "cross_32_"):
+		return cross(numberOf(what), batch, budget)
+	case strings.HasPrefix(what, "size_"):
+		return allocated(budget, numberOf(what))
 	case what == "burst":
 		return burst(budget)
 	case what == "stamp":
@@ -263,9 +317,9 @@ func measure(what string, budget time.Duration) float64 {
 	case what == "held":
 		return held(budget)
 	case what == "hand_over_1":
-		return handOver(1, budget)
+		return handOver(newPool(4096, 64), 1, budget)
 	case what == "hand_over_32":
-		return handOver(batch, budget)
+		return handOver(newPool(4096, 64), batch, budget)
 	}
 	fail("no such case: " + what)
 	return 0
@@ -274,15 +328,17 @@ func measure(what string, budget time.Duration) float64 {
 func main() {
 	args := os.Args
 	if len(args) == 2 && args[1] == "--list" {
-		fmt.Printf("%s\tthreads\tsingle\n", name)
+		fmt.Printf("%s\tthreads\tsingle\n%s\tthreads\tsizes\n", name, makeName)
 		return
 	}
 	time.AfterFunc(time.Minute, func() { fail("it takes more than a minute") })
-	if len(args) == 3 && args[1] == name && args[2] == "check" {
-		check()
+	if len(args) == 3 && args[2] == "check" {
+		if args[1] == name {
+			check()
+		}
 		return
 	}
-	if len(args) == 4 && args[1] == name {
+	if len(args) == 4 && (args[1] == name || args[1] == makeName) {
 		if milliseconds, err := strconv.Atoi(args[3]); err == nil && milliseconds > 0 {
 			fmt.Printf("%.4f\n", measure(args[2], time.Duration(milliseconds)*time.Millisecond))
 			return

@@ -1,5 +1,7 @@
 #include "runner/catalogue.hpp"
 
+#include <algorithm>
+#include <array>
 #include <sstream>
 #include <stdexcept>
 
@@ -47,7 +49,8 @@ void add_peers(const std::string& program, Catalogue& catalogue) {
         catalogue.skipped.push_back(program.substr(program.rfind('_') + 1));
     }
     for (const auto& fields : lines) {
-        const Row row{fields[0], program, fields[1] == "threads", fields[2] == "bulk"};
+        const Row row{fields[0], program, fields[1] == "threads", fields[2] == "bulk",
+                      fields[2] != "sizes"};
         const int status = run_command({program, row.name, "check"}).status;
         if (status == kExitNotInstalled) {
             catalogue.skipped.push_back(row.name);
@@ -76,6 +79,48 @@ const std::vector<Column>& columns() {
     return kColumns;
 }
 
+const std::vector<Family>& families() {
+    static const std::vector<Family> kFamilies = {
+        {"wide", "pairs in N at once, a pool of 65,000"},
+        {"deep", "1,536 got, then put, by each of N"},
+        {"cross_1", "N/2 hand over by 1 to N/2, one pool", 2},
+        {"cross_32", "N/2 hand over by 32 to N/2, one pool", 2},
+    };
+    return kFamilies;
+}
+
+std::string case_of(const Family& family, int parties) {
+    return std::string(family.name) + "_" + std::to_string(parties);
+}
+
+const std::vector<std::size_t>& slot_sizes() {
+    static const std::vector<std::size_t> kSizes = [] {
+        std::vector<std::size_t> sizes;
+        for (std::size_t bytes = 64; bytes <= std::size_t{16} << 20U; bytes *= 4) {
+            sizes.push_back(bytes);
+        }
+        return sizes;
+    }();
+    return kSizes;
+}
+
+std::string case_of_size(std::size_t bytes) { return "size_" + std::to_string(bytes); }
+
+bool has_sizes(std::string_view peer) {
+    static constexpr std::array<std::string_view, 5> kPeers = {"mempool", "glibc malloc",
+                                                               "jemalloc", "mimalloc", "Go make"};
+    return std::find(kPeers.begin(), kPeers.end(), peer) != kPeers.end();
+}
+
+std::vector<int> parties_at_once(int cores) {
+    std::vector<int> counts;
+    for (int count = 1; count <= cores; count *= 2) {
+        counts.push_back(count);
+    }
+    counts.push_back(2 * cores);
+    return counts;
+}
+
 Catalogue make_catalogue() {
     Catalogue catalogue;
     catalogue.skipped = split(kMissing, '|');
@@ -95,5 +140,7 @@ std::vector<std::string> command_for(const Row& row, std::string_view column, in
 std::vector<std::string> command_for(const Figure& figure) {
     return {std::string(kFigures), figure.name};
 }
+
+std::vector<std::string> command_for_tails() { return {std::string(kFigures), "--tail"}; }
 
 }  // namespace bench

@@ -6,10 +6,12 @@
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,8 +23,10 @@
 namespace bench {
 namespace {
 
-constexpr const char* kNotSupported = "not supported";
+constexpr const char* kNotSupported = "the library can't do that";
+constexpr const char* kTooLong = "it takes more than a minute";
 constexpr int kExitNotSupported = 77;
+constexpr int kEndedByAlarm = 128 + SIGALRM;
 
 /// How many figures of the run are done, on a terminal.
 struct Progress {
@@ -42,9 +46,10 @@ public:
     bool ReportContext(const Context& /*context*/) override { return true; }
     void ReportRuns(const std::vector<Run>& runs) override {
         for (const Run& run : runs) {
-            if (run.error_occurred && run.error_message == kNotSupported) {
-                std::fprintf(stderr, "skipped: %s: the library can't do that\n",
-                             run.run_name.function_name.c_str());
+            if (run.error_occurred &&
+                (run.error_message == kNotSupported || run.error_message == kTooLong)) {
+                std::fprintf(stderr, "skipped: %s: %s\n", run.run_name.function_name.c_str(),
+                             run.error_message.c_str());
             } else if (run.error_occurred) {
                 failed_ = true;
                 std::fprintf(stderr, "bench: %s: %s\n", run.run_name.function_name.c_str(),
@@ -66,26 +71,37 @@ private:
 void add(const std::string& name, const std::string& unit, std::vector<std::string> command,
          Progress& progress) {
     ++progress.all;
-    benchmark::RegisterBenchmark(
-        name.c_str(),
-        [unit, command = std::move(command), &progress](benchmark::State& state) {
-            for (auto _ : state) {
-                const Outcome outcome = run_command(command);
-                char* end = nullptr;
-                const double value = std::strtod(outcome.output.c_str(), &end);
-                progress.step();
-                if (outcome.status == kExitNotSupported) {
-                    state.SkipWithError(kNotSupported);
-                    break;
-                }
-                if (outcome.status != 0 || end == outcome.output.c_str()) {
-                    state.SkipWithError("the measuring program failed");
-                    break;
-                }
-                state.SetIterationTime(value * 1e-9);
-            }
-            state.SetLabel(unit);
-        })
+    benchmark::RegisterBenchmark(name.c_str(),
+                                 [unit, command = std::move(command), &progress,
+                                  too_long = std::make_shared<bool>()](benchmark::State& state) {
+                                     for (auto _ : state) {
+                                         if (*too_long) {  // once is enough
+                                             progress.step();
+                                             state.SkipWithError(kTooLong);
+                                             break;
+                                         }
+                                         const Outcome outcome = run_command(command);
+                                         char* end = nullptr;
+                                         const double value =
+                                             std::strtod(outcome.output.c_str(), &end);
+                                         progress.step();
+                                         if (outcome.status == kExitNotSupported) {
+                                             state.SkipWithError(kNotSupported);
+                                             break;
+                                         }
+                                         if (outcome.status == kEndedByAlarm) {
+                                             *too_long = true;
+                                             state.SkipWithError(kTooLong);
+                                             break;
+                                         }
+                                         if (outcome.status != 0 || end == outcome.output.c_str()) {
+                                             state.SkipWithError("the measuring program failed");
+                                             break;
+                                         }
+                                         state.SetIterationTime(value * 1e-9);
+                                     }
+                                     state.SetLabel(unit);
+                                 })
         ->UseManualTime()
         ->Iterations(1)
         ->Unit(benchmark::kNanosecond);
@@ -100,16 +116,29 @@ struct Options {
 void add_all(const Catalogue& catalogue, const Options& options, Progress& progress) {
     const int milliseconds = options.quick ? 2 : 30;
     for (const Row& row : catalogue.rows) {
+        for (const std::size_t bytes : slot_sizes()) {
+            if (has_sizes(row.name)) {
+                add(case_of_size(bytes) + "/" + row.name, "ns a slot",
+                    command_for(row, case_of_size(bytes), milliseconds), progress);
+            }
+        }
+        if (!row.pool) {
+            continue;
+        }
         for (const Column& column : columns()) {
             if (column.name != "bulk" || row.bulk) {
                 add(std::string(column.name) + "/" + row.name, "ns a slot",
                     command_for(row, column.name, milliseconds), progress);
             }
         }
-        for (int count = 3; count <= usable_cores(); ++count) {
-            const std::string column = "pairs_" + std::to_string(count);
-            add(column + "/" + row.name, "ns a slot", command_for(row, column, milliseconds),
-                progress);
+        for (const Family& family : families()) {
+            for (const int count : parties_at_once(usable_cores())) {
+                if (count >= family.least) {
+                    const std::string column = case_of(family, count);
+                    add(column + "/" + row.name, "ns a slot",
+                        command_for(row, column, milliseconds), progress);
+                }
+            }
         }
     }
     for (const Figure& figure : catalogue.figures) {
@@ -146,6 +175,12 @@ int run(const Options& options) {
     Collector collector;
     benchmark::RunSpecifiedBenchmarks(&collector);
     print_tables(catalogue, collector.samples(), machine, usable_cores());
+    const Outcome tails = run_command(command_for_tails());
+    std::printf("\n%s", tails.output.c_str());
+    if (tails.status != 0) {
+        std::fprintf(stderr, "bench: the table of single calls failed\n");
+        return 1;
+    }
     return collector.failed() ? 1 : 0;
 }
 

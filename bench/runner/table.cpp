@@ -45,6 +45,9 @@ void print_peers(const Catalogue& catalogue, const Samples& samples) {
     }
     std::printf("\n");
     for (const Row& row : catalogue.rows) {
+        if (!row.pool) {
+            continue;
+        }
         std::printf("| %s%s |", row.name.c_str(), row.threads ? " †" : "");
         for (const Column& column : columns()) {
             std::printf(" %s |", cell(samples, std::string(column.name) + "/" + row.name).c_str());
@@ -65,24 +68,57 @@ void print_figures(const Catalogue& catalogue, const Samples& samples) {
     }
 }
 
-void print_scaling(const Catalogue& catalogue, const Samples& samples, int cores) {
-    if (cores <= 2) {
-        return;  // "two at once" is all there is
+void print_family(const Family& family, const Catalogue& catalogue, const Samples& samples,
+                  int cores) {
+    std::string head = "| " + std::string(family.title) + " |";
+    std::string line = "|---|";
+    for (const int count : parties_at_once(cores)) {
+        if (count >= family.least) {
+            head +=
+                " " + std::to_string(count) + (count > cores ? " (more than cores)" : "") + " |";
+            line += "---|";
+        }
     }
-    std::printf("\n| pairs in N processes at once, ns a slot in each |");
-    for (int count = 1; count <= cores; ++count) {
-        std::printf(" %d |", count);
+    std::printf("\n%s\n%s\n", head.c_str(), line.c_str());
+    for (const Row& row : catalogue.rows) {
+        if (!row.pool) {
+            continue;
+        }
+        std::printf("| %s%s |", row.name.c_str(), row.threads ? " †" : "");
+        for (const int count : parties_at_once(cores)) {
+            if (count >= family.least) {
+                std::printf(" %s |",
+                            cell(samples, case_of(family, count) + "/" + row.name).c_str());
+            }
+        }
+        std::printf("\n");
+    }
+}
+
+std::string size_title(std::size_t bytes) {
+    if (bytes >= std::size_t{1} << 20U) {
+        return std::to_string(bytes >> 20U) + " MiB";
+    }
+    return bytes >= 1024 ? std::to_string(bytes >> 10U) + " KiB" : std::to_string(bytes) + " B";
+}
+
+void print_sizes(const Catalogue& catalogue, const Samples& samples) {
+    std::printf("\n| got, written, checked, returned; ns by size |");
+    for (const std::size_t bytes : slot_sizes()) {
+        std::printf(" %s |", size_title(bytes).c_str());
     }
     std::printf("\n|---|");
-    for (int count = 1; count <= cores; ++count) {
+    for (std::size_t k = 0; k < slot_sizes().size(); ++k) {
         std::printf("---|");
     }
     std::printf("\n");
     for (const Row& row : catalogue.rows) {
+        if (!has_sizes(row.name)) {
+            continue;
+        }
         std::printf("| %s%s |", row.name.c_str(), row.threads ? " †" : "");
-        for (int count = 1; count <= cores; ++count) {
-            const std::string name = "pairs_" + std::to_string(count) + "/" + row.name;
-            std::printf(" %s |", cell(samples, name).c_str());
+        for (const std::size_t bytes : slot_sizes()) {
+            std::printf(" %s |", cell(samples, case_of_size(bytes) + "/" + row.name).c_str());
         }
         std::printf("\n");
     }
@@ -105,7 +141,10 @@ void print_tables(const Catalogue& catalogue, const Samples& samples,
         std::printf("skipped: %s not installed\n", peer.c_str());
     }
     print_peers(catalogue, samples);
-    print_scaling(catalogue, samples, scaling_cores);
+    for (const Family& family : families()) {
+        print_family(family, catalogue, samples, scaling_cores);
+    }
+    print_sizes(catalogue, samples);
     print_figures(catalogue, samples);
 }
 
