@@ -160,6 +160,7 @@ std::unique_ptr<Storage> Storage::reattach(const PoolConfig& config,
     }
     storage->sign_header();
     storage->keep_header();
+    storage->restore();  // tells of segments that the table did not
     return storage;
 }
 

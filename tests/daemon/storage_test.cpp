@@ -592,7 +592,6 @@ TEST_F(StorageTest, ASmallerNumberOfSegmentsDeletesNone) {
     const auto storage = start();
     EXPECT_EQ(storage->slots(), 127U);
     EXPECT_EQ(objects_of(name_).size(), 3U);
-    storage->restore();
     EXPECT_EQ(storage->view().segment_count(), 3U);
     EXPECT_EQ(storage->view().segment(2).slot_count, 7U);
 }
