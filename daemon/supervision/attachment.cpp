@@ -21,6 +21,8 @@ namespace shm = mempool::shm;
 /// connection is looked at soon, and then less and less often.
 constexpr std::chrono::seconds kLookAtConnected{10};
 constexpr std::chrono::seconds kFirstLook{1};
+/// A connection mostly ends because its process does, whose pidfd says so within this time.
+constexpr std::chrono::milliseconds kExit{200};
 
 /// Where the client mapped the pool, from what it wrote: a page's address, and in the bits that are
 /// zero there the low bits of its epoch. 0: it has not said, or somebody else wrote that.
@@ -61,7 +63,7 @@ void Attachment::look_soon() {
     ++confirmations_;
     seen_absent_ = false;
     look_pause_ = kFirstLook;
-    next_look_ = stage_ == Stage::kConnected ? Clock::now() + kLookAtConnected : Clock::now();
+    next_look_ = Clock::now() + (stage_ == Stage::kConnected ? kLookAtConnected : kExit);
 }
 
 ClientName Attachment::stored_name() const {

@@ -192,8 +192,4 @@ bool ClientTable::says_leaving(shm::ClientId id) const {
            proves_leaving(id, entries_[raw(id)].identity.token_hash);
 }
 
-bool ClientTable::is_attached(shm::ClientId id) const noexcept {
-    return raw(id) < entries_.size() && entries_[raw(id)].attached;
-}
-
 }  // namespace mempoold

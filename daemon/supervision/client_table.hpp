@@ -79,7 +79,9 @@ public:
 
     /// Whether the client itself has written that it is done, and proved that it was it.
     [[nodiscard]] bool says_leaving(mempool::shm::ClientId id) const;
-    [[nodiscard]] bool is_attached(mempool::shm::ClientId id) const noexcept;
+    [[nodiscard]] bool is_attached(mempool::shm::ClientId id) const noexcept {
+        return raw(id) < entries_.size() && entries_[raw(id)].attached;
+    }
     [[nodiscard]] const ClientIdentity& identity(mempool::shm::ClientId id) const {
         return entries_[raw(id)].identity;
     }

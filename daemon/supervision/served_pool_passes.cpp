@@ -65,7 +65,17 @@ void ServedPool::erase(const std::vector<shm::HeldSlot>& slots, std::function<vo
 }
 
 namespace {
-using Gone = std::function<bool(shm::ClientId)>;
+constexpr shm::ClientId kNobodyElse{~0U};
+
+// Whether what a client owns is nobody's. Asked for each slot that somebody holds: a type of its
+// own, so that no call is left of it.
+struct Gone {
+    const ClientTable* clients;
+    shm::ClientId leaving;  // or kNobodyElse
+    bool operator()(shm::ClientId c) const noexcept {
+        return c == leaving || !clients->is_attached(c);
+    }
+};
 using ReclaimPass = shm::Reclaim<Gone>;
 using DetachedPass = shm::SlotPass<shm::DetachedSince>;
 }  // namespace
@@ -73,8 +83,8 @@ using DetachedPass = shm::SlotPass<shm::DetachedSince>;
 void ServedPool::sweep(std::function<void(const Reclaimed&)> done) {
     restore();
     begin_work();
-    const auto pass = std::make_shared<ReclaimPass>(
-        view(), [this](shm::ClientId c) { return is_gone(c); }, erase_batch());
+    const auto pass =
+        std::make_shared<ReclaimPass>(view(), Gone{&clients_, kNobodyElse}, erase_batch());
     carry_on(pass, [pass, done = std::move(done)] { done(pass->result()); });
 }
 
@@ -83,8 +93,7 @@ void ServedPool::detach(shm::ClientId id, bool died, std::function<void(const Re
     restore();
     clients_.mark_dead(id);
     begin_work();
-    const auto pass = std::make_shared<ReclaimPass>(
-        view(), [this, id](shm::ClientId c) { return c == id || is_gone(c); }, erase_batch());
+    const auto pass = std::make_shared<ReclaimPass>(view(), Gone{&clients_, id}, erase_batch());
     carry_on(pass, [this, pass, id, died, done = std::move(done)] {
         clients_.remove(id);
         if (died) {
