@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Draws the figures of one run of script/bench: plot.py FILE.json FOLDER
 
 FILE.json is what `script/bench --json` writes. In FOLDER come at_once.svg, what a slot costs as
@@ -51,7 +51,7 @@ def draw(axes, lines):
 
 
 def plot_at_once(medians, path):
-    figure, places = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
+    figure, places = plt.subplots(2, 2, figsize=(10, 9))
     for axes, (family, title) in zip(places.flat, FAMILIES.items()):
         lines = collections.defaultdict(list)
         for case, peers in medians.items():
@@ -65,12 +65,13 @@ def plot_at_once(medians, path):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:.0f}")
     handles, labels = places.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+    figure.legend(handles, labels, loc="lower center", ncols=4, fontsize="small")
+    figure.tight_layout(rect=(0, 0.1, 1, 1))  # the rest is the legend's
     figure.savefig(path, metadata={"Date": None})
 
 
 def plot_sizes(medians, path):
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 5))
     lines = collections.defaultdict(list)
     for case, peers in medians.items():
         name, _, size = case.rpartition("_")
@@ -83,6 +84,7 @@ def plot_sizes(medians, path):
     )
     axes.set_xscale("log", base=2)
     axes.legend(fontsize="small")
+    figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
 
 
