@@ -42,9 +42,4 @@ bool Allocation::step() noexcept {
     return error_ != 0 || part_ == wanted_.size();
 }
 
-void Allocation::finish() noexcept {
-    while (!step()) {
-    }
-}
-
 }  // namespace mempoold

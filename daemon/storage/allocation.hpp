@@ -27,8 +27,6 @@ public:
     /// Allocates one piece more, a few milliseconds' work; true if that was the last, or if there
     /// is no more to be had: see error().
     bool step() noexcept;
-    /// Goes on to the end.
-    void finish() noexcept;
 
     /// 0 or errno: ENOSPC too where a control group is at its limit, which is room() then.
     [[nodiscard]] int error() const noexcept { return error_; }

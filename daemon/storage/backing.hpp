@@ -54,7 +54,7 @@ public:
     /// Segment `number` of the pool `uuid` has its size and its contents: protects it, and sees to
     /// it that the next daemon finds it.
     virtual void keep(std::uint32_t number, int fd, const mempool::shm::Uuid& uuid) = 0;
-    /// Whether segment `number` was kept, by this daemon or a former one: somebody may use it.
+    /// Whether segment `number`, which find() found, was kept: somebody may use it.
     [[nodiscard]] virtual bool is_kept(std::uint32_t number) const = 0;
     /// Lets another backing take over what this one has.
     virtual void give_up() noexcept = 0;

@@ -6,7 +6,6 @@
 #include <ctime>
 #include <fstream>
 #include <map>
-#include <set>
 #include <system_error>
 #include <utility>
 
@@ -34,9 +33,6 @@ public:
         : pool_(std::move(pool)), store_(store), runtime_(runtime) {
         if (store_ != nullptr) {
             files_ = store_->take(pool_);
-        }
-        for (const auto& [number, fd] : files_) {
-            kept_.insert(number);
         }
     }
 
@@ -73,14 +69,14 @@ public:
                                    : runtime_->identity();
     }
     void keep(std::uint32_t number, int fd, const shm::Uuid& uuid) override;
+    // The store has no others.
     [[nodiscard]] bool is_kept(std::uint32_t number) const override {
-        return kept_.contains(number);
+        return files_.contains(number);
     }
     void give_up() noexcept override {}
     std::string mend_names() override { return {}; }
     void remove(std::uint32_t number) noexcept override {
         files_.erase(number);
-        kept_.erase(number);
         if (store_ != nullptr) {
             store_->forget(pool_, number);
         }
@@ -104,7 +100,6 @@ private:
     FdStore* store_;
     RuntimeDirectory* runtime_;
     std::map<std::uint32_t, UniqueFd> files_;
-    std::set<std::uint32_t> kept_;
 };
 
 Space MemfdBacking::space() const noexcept {
@@ -162,7 +157,6 @@ void MemfdBacking::keep(std::uint32_t number, int fd, const shm::Uuid& /*uuid*/)
     if (::fcntl(fd, F_ADD_SEALS, kSeals) != 0) {
         fail(errno, "cannot seal " + describe(number));
     }
-    kept_.insert(number);
     if (store_ != nullptr) {
         store_->keep(pool_, number, files_.at(number).get());
     }

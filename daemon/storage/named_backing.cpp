@@ -89,10 +89,22 @@ void NamedBacking::keep(std::uint32_t number, int /*fd*/, const shm::Uuid& uuid)
         pool.uuid = uuid;
         pool.objects[number] = held_.at(number).indexed();
     });
-    kept_.insert(number);
     if (number == 0) {
         mend_plain();
     }
+}
+
+// What the index doesn't say yet is being made, or was when its daemon died.
+bool NamedBacking::is_kept(std::uint32_t number) const {
+    if (runtime_ == nullptr) {
+        return held_.contains(number);
+    }
+    const auto pool = runtime_->index().pools.find(pool_);
+    if (pool == runtime_->index().pools.end()) {
+        return false;
+    }
+    const auto object = pool->second.objects.find(number);
+    return object != pool->second.objects.end() && object->second.inode != 0;
 }
 
 void NamedBacking::forget(std::uint32_t number) noexcept {
@@ -111,7 +123,6 @@ void NamedBacking::remove(std::uint32_t number) noexcept {
         }
         held_.erase(found);
     }
-    kept_.erase(number);
     if (store_ != nullptr && stored_.erase(number) != 0) {
         store_->forget(pool_, number);
     }
@@ -128,7 +139,6 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
         const std::uint32_t k = at->first;
         HeldObject held = std::move(at->second);
         held_.erase(at);
-        kept_.erase(k);
         if (k == 0) {
             held.remove_link(plain_name());
         }

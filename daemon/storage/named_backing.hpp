@@ -79,9 +79,7 @@ public:
     }
     [[nodiscard]] std::string check(int /*fd*/) const override { return {}; }
     void keep(std::uint32_t number, int fd, const mempool::shm::Uuid& uuid) override;
-    [[nodiscard]] bool is_kept(std::uint32_t number) const override {
-        return kept_.contains(number);
-    }
+    [[nodiscard]] bool is_kept(std::uint32_t number) const override;
     void give_up() noexcept override { lock_.reset(); }
 
     void remove(std::uint32_t number) noexcept override;
@@ -153,7 +151,6 @@ private:
     std::map<std::uint32_t, HeldObject> held_;
     std::map<std::uint32_t, UniqueFd> nameless_;  // what the service manager kept
     std::set<std::uint32_t> stored_;              // what the service manager keeps
-    std::set<std::uint32_t> kept_;                // whole, so that somebody may use it
     std::set<std::uint32_t> complained_;          // of names that are gone
     bool had_plain_ = false;
     bool complained_of_plain_ = false;

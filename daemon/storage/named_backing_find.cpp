@@ -101,11 +101,6 @@ bool NamedBacking::take_indexed(const shm::IndexedPool& known) {
     }
     if (held_.contains(0)) {
         lock_first(true);
-        for (const auto& [number, object] : known.objects) {
-            if (object.inode != 0) {
-                kept_.insert(number);
-            }
-        }
         take_unindexed(known);
         return true;
     }
@@ -268,7 +263,6 @@ bool NamedBacking::take_listed(const Table& table, const shm::Uuid& uuid) {
         auto held = take(shm::object_name(pool_, k, entry.object), entry.object);
         if (held && is_segment(*held, k, uuid)) {
             held_.insert_or_assign(k, std::move(*held));
-            kept_.insert(k);
             found = true;
         }
     }
@@ -322,7 +316,6 @@ bool NamedBacking::recover() {
             held_.insert_or_assign(0, std::move(*named));
         }
     }
-    kept_.insert(0);
     take_listed(best->table, best->uuid);
     if (runtime_ != nullptr) {
         log_warning(
