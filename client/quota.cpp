@@ -30,8 +30,8 @@ std::uint32_t Quota::allow(std::uint32_t wanted) noexcept {
     } else if (const std::uint32_t taken = take(wanted); taken != 0 || now < next_count_) {
         return taken;  // of what another thread counted meanwhile
     }
-    // Nothing is left from here on, so that no thread gets more behind the pass than it was allowed
-    // before it.
+    // Nothing is left from here on: no thread gets more during the count than it was allowed
+    // before.
     const std::uint32_t held = count_held();
     if (held >= quota) {
         next_count_ = now + kPause;

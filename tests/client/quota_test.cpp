@@ -187,8 +187,8 @@ TEST(Quota, OfThreadsThatGetInBulkIsExceededByLessThanAMagazineEach) {
     EXPECT_LE(most_got_in_bulk(client, kThreads, 60, 200), 20 + kThreads * kCapacity);
 }
 
-// A pass over so many words takes long enough for others to get meanwhile: what they get behind it
-// must have been allowed before it.
+// Counting so many words takes long enough for others to get meanwhile: what they get must have
+// been allowed before.
 TEST(Quota, CountedOverManySlotsWhileOthersGetIsNoLooser) {
     constexpr std::uint32_t kThreads = 4;
     constexpr std::uint32_t kCapacity = 2;
