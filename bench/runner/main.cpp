@@ -67,41 +67,52 @@ private:
     bool failed_ = false;
 };
 
-/// `unit` says what the number that `command` prints is; the JSON file shows it as nanoseconds.
+/// What one benchmark runs.
+struct Measurement {
+    std::string unit;  ///< of the number that the command prints
+    std::vector<std::string> command;
+    bool too_long = false;  ///< it was, so it is not tried again
+};
+
+/// One repetition; nullptr, or why there is no figure.
+const char* repeat(Measurement& measurement, benchmark::State& state) {
+    if (measurement.too_long) {
+        return kTooLong;
+    }
+    const Outcome outcome = run_command(measurement.command);
+    char* end = nullptr;
+    const double value = std::strtod(outcome.output.c_str(), &end);
+    if (outcome.status == kExitNotSupported) {
+        return kNotSupported;
+    }
+    if (outcome.status == kEndedByAlarm) {
+        measurement.too_long = true;
+        return kTooLong;
+    }
+    if (outcome.status != 0 || end == outcome.output.c_str()) {
+        return "the measuring program failed";
+    }
+    state.SetIterationTime(value * 1e-9);
+    return nullptr;
+}
+
+/// The JSON file shows the number as nanoseconds, whatever its unit.
 void add(const std::string& name, const std::string& unit, std::vector<std::string> command,
          Progress& progress) {
     ++progress.all;
-    benchmark::RegisterBenchmark(name.c_str(),
-                                 [unit, command = std::move(command), &progress,
-                                  too_long = std::make_shared<bool>()](benchmark::State& state) {
-                                     for (auto _ : state) {
-                                         if (*too_long) {  // once is enough
-                                             progress.step();
-                                             state.SkipWithError(kTooLong);
-                                             break;
-                                         }
-                                         const Outcome outcome = run_command(command);
-                                         char* end = nullptr;
-                                         const double value =
-                                             std::strtod(outcome.output.c_str(), &end);
-                                         progress.step();
-                                         if (outcome.status == kExitNotSupported) {
-                                             state.SkipWithError(kNotSupported);
-                                             break;
-                                         }
-                                         if (outcome.status == kEndedByAlarm) {
-                                             *too_long = true;
-                                             state.SkipWithError(kTooLong);
-                                             break;
-                                         }
-                                         if (outcome.status != 0 || end == outcome.output.c_str()) {
-                                             state.SkipWithError("the measuring program failed");
-                                             break;
-                                         }
-                                         state.SetIterationTime(value * 1e-9);
-                                     }
-                                     state.SetLabel(unit);
-                                 })
+    const auto measurement = std::make_shared<Measurement>(Measurement{unit, std::move(command)});
+    const auto run = [measurement, &progress](benchmark::State& state) {
+        for (auto _ : state) {
+            const char* fault = repeat(*measurement, state);
+            progress.step();
+            if (fault != nullptr) {
+                state.SkipWithError(fault);
+                break;
+            }
+        }
+        state.SetLabel(measurement->unit);
+    };
+    benchmark::RegisterBenchmark(name.c_str(), run)
         ->UseManualTime()
         ->Iterations(1)
         ->Unit(benchmark::kNanosecond);
