@@ -37,13 +37,18 @@ Attacker::~Attacker() {
     }
 }
 
-void Attacker::besiege(const std::vector<std::size_t>& acts, std::chrono::milliseconds pause) {
+void Attacker::besiege(const std::vector<std::size_t>& acts, std::chrono::milliseconds pause,
+                       std::chrono::milliseconds life) {
+    const auto last = Clock::now() + life;
+    const auto is_over = [&] {
+        return Clock::now() >= last || ledger_.phase.load() == Phase::kOver;
+    };
     std::vector<std::size_t> order = acts;
-    while (ledger_.phase.load() != Phase::kOver) {
+    while (!is_over()) {
         std::shuffle(order.begin(), order.end(), random_);
         for (const std::size_t act : order) {
             const auto end = Clock::now() + about(pause);
-            if (ledger_.phase.load() == Phase::kOver) {
+            if (is_over()) {
                 return;
             }
             act_ = act;
@@ -78,8 +83,6 @@ void Attacker::tidy(Clock::time_point now) {
         }
         return ::waitpid(child.pid, nullptr, WNOHANG) != 0;
     });
-    while (::waitpid(-1, nullptr, WNOHANG) > 0) {  // orphans of our children: we are their reaper
-    }
 }
 
 std::chrono::milliseconds Attacker::about(std::chrono::milliseconds usual) {

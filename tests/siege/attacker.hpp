@@ -43,8 +43,9 @@ public:
     ~Attacker();
 
     /// Does the acts with these numbers in all_acts() in a random order, again and again, with
-    /// `pause` on average in between, until the siege is over.
-    void besiege(const std::vector<std::size_t>& acts, std::chrono::milliseconds pause);
+    /// `pause` on average in between, for `life`, but not when the siege is over.
+    void besiege(const std::vector<std::size_t>& acts, std::chrono::milliseconds pause,
+                 std::chrono::milliseconds life);
 
     [[nodiscard]] const Scene& scene() const noexcept { return scene_; }
     [[nodiscard]] Ledger& ledger() noexcept { return ledger_; }

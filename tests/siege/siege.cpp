@@ -18,6 +18,7 @@
 #include <fstream>
 #include <iostream>
 #include <new>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -37,8 +38,14 @@ namespace payload = mempool::shm::payload;
 constexpr std::uint32_t kWorkers = 2;
 constexpr std::uint32_t kStrangers = 4;
 constexpr std::uint32_t kMembers = 2;  // processes of one user
-constexpr auto kStrangerPause = 110ms;
+constexpr auto kStrangerPause = 90ms;
 constexpr auto kMemberPause = 110ms;
+// The daemon is no root: it cannot see whether a process of another user still maps a pool, and
+// keeps the id of an attachment until the process that had it is gone. A member that lived on would
+// soon have all ids, and every act that attaches would be in vain.
+constexpr auto kMemberLife = 5s;
+constexpr auto kStrangerLife = 1h;
+constexpr auto kLastAct = 8s;  // longer than an act that only waits for answers takes
 
 constexpr auto kTick = 20ms;
 constexpr auto kProbePause = 100ms;
@@ -61,6 +68,24 @@ Tally& make_tally() {
         throw std::system_error(errno, std::generic_category(), "the tally");
     }
     return *new (shared) Tally{};
+}
+
+// What a process and its descendants are at, for a message.
+std::string whereabouts(pid_t pid) {
+    const std::string directory = "/proc/" + std::to_string(pid) + "/";
+    const auto first_line = [&directory](const std::string& file) {
+        std::ifstream from(directory + file);
+        std::string line;
+        std::getline(from, line);
+        return line;
+    };
+    std::string text = "\n  " + first_line("stat").substr(0, 40) + "... waits in " +
+                       first_line("wchan") + ", system call " + first_line("syscall");
+    std::ifstream list(directory + "task/" + std::to_string(pid) + "/children");
+    for (pid_t child = 0; list >> child;) {
+        text += whereabouts(child);
+    }
+    return text;
 }
 
 // Kills and reaps all that descend from this process, orphans included: they are its children.
@@ -204,7 +229,8 @@ void Siege::replace_worker() {
 }
 
 void Siege::start_attackers() {
-    const auto attack = [&](std::uint32_t k, Who who, std::chrono::milliseconds pause) {
+    const auto attack = [&](std::uint32_t k, Who who, std::chrono::seconds life,
+                            std::chrono::milliseconds pause) {
         const std::vector<std::size_t> acts = chosen(who);
         if (acts.empty()) {
             return;
@@ -212,16 +238,34 @@ void Siege::start_attackers() {
         const uid_t user = first_user_ + (who == Who::kMember ? 2 : 3 + k);
         attackers_.push_back({"an attacker", start(user, [&] {
                                   ::setpriority(PRIO_PROCESS, 0, 19);
-                                  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-                                  Attacker attacker(scene_, ledger_, options_.seed + user);
-                                  attacker.besiege(acts, pause);
+                                  besiege_in_turns(acts, life, pause, options_.seed + user);
                               })});
     };
     for (std::uint32_t k = 0; k < kStrangers; ++k) {
-        attack(k, Who::kStranger, kStrangerPause);
+        attack(k, Who::kStranger, kStrangerLife, kStrangerPause);
     }
     for (std::uint32_t k = 0; k < kMembers; ++k) {
-        attack(k, Who::kMember, kMemberPause);
+        attack(k, Who::kMember, kMemberLife, kMemberPause);
+    }
+}
+
+void Siege::besiege_in_turns(const std::vector<std::size_t>& acts, std::chrono::seconds life,
+                             std::chrono::milliseconds pause, std::uint64_t seed) {
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    for (; ledger_.phase.load() != Phase::kOver; ++seed) {
+        const pid_t attacker = Attacker::fork_again(life + kLastAct);
+        if (attacker == 0) {
+            Attacker(scene_, ledger_, seed).besiege(acts, pause, life);
+            ::_exit(0);
+        }
+        int status = 0;
+        pid_t ended = 0;
+        do {
+            ended = ::wait(&status);  // of its orphans, too
+        } while (ended > 0 && ended != attacker);
+        if (ended == attacker && WIFSIGNALED(status)) {
+            std::fprintf(stderr, "an attacker ended by signal %d\n", WTERMSIG(status));
+        }
     }
 }
 
@@ -355,14 +399,17 @@ void Siege::dismiss(std::vector<Process>& processes, std::chrono::seconds patien
     const auto deadline = Clock::now() + patience;
     for (const Process& process : processes) {
         int status = 0;
-        bool killed = false;
-        while (::waitpid(process.pid, &status, killed ? 0 : WNOHANG) == 0) {
-            killed = Clock::now() > deadline && ::kill(process.pid, SIGKILL) == 0;
+        std::string late;
+        while (::waitpid(process.pid, &status, late.empty() ? WNOHANG : 0) == 0) {
+            if (Clock::now() > deadline) {
+                late = whereabouts(process.pid);
+                ::kill(process.pid, SIGKILL);
+            }
             std::this_thread::sleep_for(5ms);
         }
-        if (killed || (must_succeed && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))) {
-            ADD_FAILURE() << process.name << (killed ? " does not end" : " ended")
-                          << ", wait status " << status;
+        if (!late.empty() || (must_succeed && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))) {
+            ADD_FAILURE() << process.name << (late.empty() ? " ended" : " does not end")
+                          << ", wait status " << status << late;
         }
     }
     processes.clear();

@@ -48,6 +48,9 @@ private:
     /// SIGKILLs a worker, and starts another in its place.
     void replace_worker();
     void start_attackers();
+    /// One attacker after the other, for `life` each, until the siege is over.
+    void besiege_in_turns(const std::vector<std::size_t>& acts, std::chrono::seconds life,
+                          std::chrono::milliseconds pause, std::uint64_t seed);
     pid_t start(uid_t user, const std::function<void()>& body);
     /// Looks after everything for that long; false, after a failure, if it cannot go on.
     bool watch(std::chrono::milliseconds time);
