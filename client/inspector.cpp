@@ -167,9 +167,10 @@ AuditFinding explain(const shm::Finding& finding) {
             return found("magazine " + number +
                          " is in the depot but no ring names it; mempoold mends this");
         case shm::Fault::kRing:
-            return found(std::string(finding.where == shm::kFullRing
-                                         ? "the ring of magazines with slots"
-                                         : "the ring of empty magazines") +
+            return found("shard " + std::to_string(finding.where / shm::kRingsPerShard) +
+                         (shm::state_in(shm::RingId{finding.where}) == shm::MagazineState::kFull
+                              ? ": the ring of magazines with slots"
+                              : ": the ring of empty magazines") +
                          " contradicts itself; mempoold mends this");
         case shm::Fault::kLaneState:
             return found("lane " + number + " is in no known state");
@@ -248,6 +249,7 @@ PoolStatus Inspector::status() const {
     status.slot_size = g.shape.slot_size;
     status.slot_stride = g.slot_stride;
     status.max_slots = g.shape.max_slots;
+    status.shards = g.shape.shard_count;
     status.magazine_capacity = g.shape.magazine_capacity;
     status.metadata_bytes = g.slots_offset;
     status.max_clients = g.shape.client_count - 1;
@@ -351,7 +353,7 @@ AuditReport Inspector::audit() const {
         shm::AuditResult result = shm::audit(pool, 0);
         std::erase_if(result.findings, [this](const shm::Finding& finding) {
             return finding.fault == shm::Fault::kRing &&
-                   !impl_->copy.ring_stood_still(finding.where);
+                   !impl_->copy.ring_stood_still(shm::RingId{finding.where});
         });
         return result;
     };

@@ -283,23 +283,27 @@ void MetadataCopy::refresh() {
         throw Error(errno, std::generic_category(), "no memory to copy pool '" + name_ + "'");
     }
     pool_ = shm::Pool(memory_->base(), g);
-    read(0, g.full_ring_offset);
+    read(0, g.rings_offset);
     // As old as the table: a segment may be announced while the rest is copied.
     const std::uint32_t count = pool_.segment_count();
-    const auto positions = [this](std::uint32_t which) {
-        const shm::RingState& ring =
-            which == shm::kFullRing ? pool_.live().full : pool_.live().empty;
-        return std::pair(ring.head.load(std::memory_order_relaxed),
-                         ring.tail.load(std::memory_order_relaxed));
+    const auto positions = [this, &g] {
+        read(g.rings_offset, g.cells_offset - g.rings_offset);
+        std::vector<std::pair<std::uint64_t, std::uint64_t>> all;
+        shm::for_each_ring(pool_, [&](shm::RingId r) {
+            const shm::RingState& ring = pool_.ring_state(r);
+            all.emplace_back(ring.head.load(std::memory_order_relaxed),
+                             ring.tail.load(std::memory_order_relaxed));
+        });
+        return all;
     };
+    const auto before = positions();
+    read(g.cells_offset, g.records_offset - g.cells_offset);
+    const auto after = positions();
+    stood_still_.clear();
+    for (std::size_t r = 0; r < before.size(); ++r) {
+        stood_still_.push_back(before[r] == after[r]);
+    }
     read(shm::kPage, shm::kPage);
-    const auto full = positions(shm::kFullRing);
-    const auto empty = positions(shm::kEmptyRing);
-    read(g.full_ring_offset, g.records_offset - g.full_ring_offset);
-    read(shm::kPage, shm::kPage);
-    stood_still_[shm::kFullRing] = positions(shm::kFullRing) == full;
-    stood_still_[shm::kEmptyRing] = positions(shm::kEmptyRing) == empty;
-
     pool_.live().segment_count.store(count, std::memory_order_relaxed);
 
     segments_.clear();

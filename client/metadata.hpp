@@ -79,9 +79,9 @@ public:
     [[nodiscard]] const MetadataSource& source() const noexcept { return *source_; }
     /// The segment table, checked. Throws Error if it was overwritten.
     [[nodiscard]] const std::vector<shm::SegmentEntry>& segments() const;
-    /// Whether ring `which` (kFullRing, kEmptyRing) stood still while it was copied.
-    [[nodiscard]] bool ring_stood_still(std::uint32_t which) const noexcept {
-        return stood_still_[which];
+    /// Whether a ring stood still while it was copied.
+    [[nodiscard]] bool ring_stood_still(shm::RingId ring) const noexcept {
+        return raw(ring) < stood_still_.size() && stood_still_[raw(ring)];
     }
 
 private:
@@ -96,7 +96,7 @@ private:
     shm::Pool pool_;
     std::vector<shm::SegmentEntry> segments_;
     std::string table_fault_;
-    bool stood_still_[2] = {};
+    std::vector<bool> stood_still_;  // by RingId
 };
 
 }  // namespace mempool::detail

@@ -45,6 +45,7 @@ Json to_json(const PoolStatus& s, bool served) {
             {"deaths", s.deaths},
             {"grown", s.grown},
             {"grow_failures", s.grow_failures},
+            {"shards", s.shards},
             {"magazine_capacity", s.magazine_capacity},
             {"metadata_bytes", s.metadata_bytes},
             {"erase_on_put", s.erase_on_put},
@@ -104,7 +105,8 @@ std::string describe(const PoolStatus& s, bool served, bool colour) {
     line("grown",
          fmt::format("{}, {}", counted(s.grown, "segment"), counted(s.grow_failures, "failure")),
          alert(s.grow_failures, Colour::kYellow));
-    line("magazines", fmt::format("of {}", counted(s.magazine_capacity, "slot")));
+    line("magazines", fmt::format("of {}, in {}", counted(s.magazine_capacity, "slot"),
+                                  counted(s.shards, "shard")));
     line("erase on put", s.erase_on_put ? "yes" : "no");
     if (s.quota != 0) {
         line("quota", fmt::format("{} a client", counted(s.quota, "slot")));

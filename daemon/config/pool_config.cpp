@@ -1,9 +1,11 @@
 #include "daemon/config/pool_config.hpp"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <iterator>
 #include <limits>
 #include <utility>
@@ -20,6 +22,25 @@ namespace shm = mempool::shm;
 
 std::uint32_t parse_slots(std::string_view text) {
     return static_cast<std::uint32_t>(parse_number(text, 1, shm::kMaxIndices));
+}
+
+std::uint32_t parse_shards(std::string_view text) {
+    if (text == "auto") {
+        return 0;
+    }
+    const auto shards = static_cast<std::uint32_t>(parse_number(text, 1, shm::kMaxShards));
+    if (!std::has_single_bit(shards)) {
+        throw ConfigError(fmt::format("'{}' is not a power of two", text));
+    }
+    return shards;
+}
+
+// One for each processor, but none that would never have a magazine.
+std::uint32_t shards_for(const shm::Shape& shape) {
+    const auto processors =
+        static_cast<std::uint32_t>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+    const std::uint32_t magazines = std::max(1U, shape.max_slots / shape.magazine_capacity);
+    return std::min({std::bit_ceil(processors), std::bit_ceil(magazines), shm::kMaxShards});
 }
 
 PoolConfig::Backing parse_backing(std::string_view text) {
@@ -55,7 +76,7 @@ struct Key {
     void (*set)(PoolConfig& to, std::string_view value);
 };
 
-constexpr std::array<Key, 18> kKeys{{
+constexpr std::array<Key, 19> kKeys{{
     {"slot_size", [](PoolConfig& to, std::string_view v) { to.slot_size = parse_size(v); }},
     {"slots", [](PoolConfig& to, std::string_view v) { to.slots = parse_slots(v); }},
     {"max_slots", [](PoolConfig& to, std::string_view v) { to.max_slots = parse_slots(v); }},
@@ -69,6 +90,7 @@ constexpr std::array<Key, 18> kKeys{{
      [](PoolConfig& to, std::string_view v) {
          to.max_clients = static_cast<std::uint32_t>(parse_number(v, 1, shm::kMaxClients - 1));
      }},
+    {"shards", [](PoolConfig& to, std::string_view v) { to.shards = parse_shards(v); }},
     {"max_clients_per_user",
      [](PoolConfig& to, std::string_view v) {
          to.max_clients_per_user =
@@ -116,6 +138,7 @@ shm::Shape PoolConfig::shape() const noexcept {
     shape.max_slots = max_slots;
     shape.magazine_capacity = shm::choose_magazine_capacity(slot_size, slots, cache_bytes);
     shape.client_count = max_clients + 1;  // the daemon has a record too
+    shape.shard_count = static_cast<std::uint16_t>(shards != 0 ? shards : shards_for(shape));
     return shape;
 }
 
@@ -225,10 +248,11 @@ std::string format_pool(const PoolConfig& c) {
         line += fmt::format(",grow_factor={}", c.grow_factor.value_or(2));
     }
     line += fmt::format(
-        ",low_watermark={}{},erase_on_put={},cache_bytes={},max_clients={},"
+        ",low_watermark={}{},erase_on_put={},cache_bytes={},max_clients={},shards={},"
         "max_clients_per_user={},quota={}",
         c.low_watermark.value, c.low_watermark.percent ? "%" : "", c.erase_on_put ? "yes" : "no",
-        format_size(c.cache_bytes), c.max_clients, c.max_clients_per_user, c.quota);
+        format_size(c.cache_bytes), c.max_clients,
+        c.shards == 0 ? "auto" : std::to_string(c.shards), c.max_clients_per_user, c.quota);
     const bool named = c.backing == PoolConfig::Backing::kShm;
     line += fmt::format(",backing={}", named ? "shm" : "memfd");
     if (c.owner) {

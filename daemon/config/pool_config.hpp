@@ -1,7 +1,7 @@
 // What a pool shall be like: its keys, their defaults and bounds.
 //
 // Filled from `--pool`, `pool =` and files in pools.d; read by whatever makes or serves a pool.
-// Pure but for looking up users and groups.
+// Pure but for looking up users and groups, and the number of processors.
 #pragma once
 
 #include <sys/types.h>
@@ -41,6 +41,7 @@ struct PoolConfig {
     std::uint32_t max_slots = 0;  ///< at least `slots`
     std::uint64_t cache_bytes = std::uint64_t{256} << 10U;
     std::uint32_t max_clients = 256;
+    std::uint32_t shards = 0;  ///< of the depot, a power of two; 0: as the machine has processors
     Backing backing = Backing::kShm;
     std::optional<uid_t> owner;
     std::optional<gid_t> group;

@@ -27,6 +27,9 @@ void warn_of_differences(const PoolConfig& config, const Storage& storage) {
     compare("slots at creation", storage.segments().front().entry.slot_count, config.slots);
     compare("max_slots", found.max_slots, wanted.max_slots);
     compare("max_clients", found.client_count - 1, config.max_clients);
+    if (config.shards != 0) {
+        compare("shards", found.shard_count, config.shards);
+    }
     if (!differences.empty()) {
         log_warning(
             "pool '{}' exists and stays as it is: {}. To replace it, stop mempoold and all of its "

@@ -21,8 +21,7 @@ namespace shm = mempool::shm;
 namespace {
 
 std::uint64_t activity_of(const shm::Pool& view) {
-    const shm::Depot depot(view);
-    return depot.full_ring().activity() + depot.empty_ring().activity();
+    return shm::Depot(view).activity();
 }
 
 // Why `work` refuses; nullopt if it does not.

@@ -46,6 +46,7 @@ struct MEMPOOL_STRING_ABI PoolStatus {
     std::uint64_t grow_failures = 0;
     std::uint64_t steals = 0;   ///< magazines that lanes took from idle lanes
     std::uint64_t waiters = 0;  ///< threads asleep in get_for
+    std::uint64_t shards = 0;   ///< of the depot
     std::uint64_t magazine_capacity = 0;
     std::uint64_t metadata_bytes = 0;
     bool erase_on_put = false;

@@ -192,12 +192,7 @@ TEST_F(KillDaemon, InRehintLosesNothing) {
     prepare_death(world);
     // No hint is left at all.
     const shm::Geometry& g = world.pool().geometry();
-    std::memset(world.pool().base() + g.full_ring_offset, 0, std::size_t{g.ring_capacity} * 8);
-    std::memset(world.pool().base() + g.empty_ring_offset, 0, std::size_t{g.ring_capacity} * 8);
-    for (shm::RingState* ring : {&world.pool().live().full, &world.pool().live().empty}) {
-        ring->head.store(0);
-        ring->tail.store(0);
-    }
+    std::memset(world.pool().base() + g.rings_offset, 0, g.records_offset - g.rings_offset);
     for_each_death(
         world,
         [&] {
@@ -212,7 +207,7 @@ TEST_F(KillDaemon, InRepairComesToTheSameEnd) {
     prepare_death(world);
     const shm::Pool& pool = world.pool();
     // Of everything that is mended beside clients, something.
-    pool.live().full.tail.fetch_add(std::uint64_t{1} << 60U);
+    pool.ring_state(shm::full_ring(0)).tail.fetch_add(std::uint64_t{1} << 60U);
     Depot depot(pool);
     const shm::MagazineId hidden = depot.claim_room(shm::kDaemonLane);
     depot.give(hidden);

@@ -33,11 +33,14 @@ bool idle_with(const shm::Lane& lane, MagazineId m) {
 // victim was not at work with when it stopped.
 std::size_t within_reach(const World& w) {
     const shm::Pool& pool = w.pool();
-    const shm::Ring ring = shm::Depot(pool).full_ring();
     std::vector<bool> hinted(pool.geometry().magazine_count);
-    for (std::uint32_t k = 0; k < ring.capacity(); ++k) {
-        hinted[raw(ring.cell(k))] = true;
-    }
+    shm::for_each_ring(pool, [&](shm::RingId r) {
+        const shm::Ring ring(pool, r);
+        for (std::uint32_t k = 0; k < ring.capacity(); ++k) {
+            hinted[raw(ring.cell(k))] =
+                hinted[raw(ring.cell(k))] || shm::state_in(r) == MagazineState::kFull;
+        }
+    });
     std::size_t count = 0;
     for (std::uint32_t i = 0; i < pool.index_limit(); ++i) {
         const SlotWord word{pool.word(SlotIndex{i}).load()};

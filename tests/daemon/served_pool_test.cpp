@@ -281,7 +281,7 @@ TEST_F(ServedPoolTest, HeaderAndSegmentTableAreRestoredWithinATick) {
 
 TEST_F(ServedPoolTest, ADamagedRingIsMadeAnewWithinTwoTicks) {
     make("");
-    pool_->view().live().full.tail.store(std::uint64_t{1} << 60U);
+    pool_->view().ring_state(shm::full_ring(0)).tail.store(std::uint64_t{1} << 60U);
     tick();
     tick();
     EXPECT_TRUE(shm::audit(pool_->view()).findings.empty());
@@ -309,12 +309,12 @@ TEST_F(ServedPoolTest, ARepairRestoresClientRecordsAndTheSumOfWaiters) {
 
 TEST_F(ServedPoolTest, AMissingHintIsPushedWithinATick) {
     make("");
-    auto* cells = pool_->view().full_cells();
+    auto* cells = pool_->view().ring_cells(shm::full_ring(0));
     for (std::uint32_t k = 0; k < pool_->view().geometry().ring_capacity; ++k) {
         cells[k].store(cells[k].load() & ~0xffff'ffffULL);
     }
-    pool_->view().live().full.head.store(0);
-    pool_->view().live().full.tail.store(0);
+    pool_->view().ring_state(shm::full_ring(0)).head.store(0);
+    pool_->view().ring_state(shm::full_ring(0)).tail.store(0);
     EXPECT_FALSE(shm::audit(pool_->view()).findings.empty());
     tick();
     EXPECT_TRUE(shm::audit(pool_->view()).findings.empty());

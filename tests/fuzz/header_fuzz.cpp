@@ -22,7 +22,7 @@ void require(bool holds) {
 void check_geometry(const shm::Geometry& g) {
     require(g.magazine_count >= 2 && g.magazine_count <= shm::kMaxPlace);
     require(g.index_capacity >= g.shape.max_slots && g.index_capacity <= shm::kMaxIndices);
-    require(g.ring_capacity >= 2 * g.magazine_count);
+    require(std::uint64_t{g.ring_capacity} * g.shape.shard_count >= 2 * g.magazine_count);
     require((g.ring_capacity & (g.ring_capacity - 1)) == 0);
     require(g.slots_offset >=
             g.magazines_offset + std::uint64_t{g.magazine_count} * g.magazine_stride);
@@ -67,7 +67,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         .slot_size = input.take<std::uint64_t>() >> (input.take<std::uint8_t>() % 64U),
         .max_slots = input.take<std::uint32_t>() >> (input.take<std::uint8_t>() % 32U),
         .magazine_capacity = input.take<std::uint8_t>(),
-        .client_count = input.take<std::uint16_t>()};
+        .client_count = input.take<std::uint16_t>(),
+        .shard_count = input.take<std::uint8_t>()};
     if (const auto geometry = make_geometry(shape)) {
         check_geometry(*geometry);
         header.geometry = *geometry;

@@ -22,7 +22,7 @@ using shm::ClientId;
 using shm::LaneId;
 
 constexpr shm::Shape kShape{
-    .slot_size = 64, .max_slots = 32, .magazine_capacity = 4, .client_count = 4};
+    .slot_size = 64, .max_slots = 32, .magazine_capacity = 4, .client_count = 4, .shard_count = 2};
 constexpr shm::Geometry kGeometry = *make_geometry(kShape);
 
 // The metadata, with nothing mapped before and behind it.
@@ -124,10 +124,10 @@ private:
     // 4 bytes at a place in one of the arrays; small numbers and such as mean something more often
     // than others.
     void overwrite(Input& input, std::uint8_t choice) {
-        constexpr std::array kStarts = {std::uint64_t{shm::kPage},  std::uint64_t{2 * shm::kPage},
-                                        kGeometry.clients_offset,   kGeometry.lanes_offset,
-                                        kGeometry.full_ring_offset, kGeometry.empty_ring_offset,
-                                        kGeometry.records_offset,   kGeometry.magazines_offset};
+        constexpr std::array kStarts = {std::uint64_t{shm::kPage}, std::uint64_t{2 * shm::kPage},
+                                        kGeometry.clients_offset,  kGeometry.lanes_offset,
+                                        kGeometry.rings_offset,    kGeometry.cells_offset,
+                                        kGeometry.records_offset,  kGeometry.magazines_offset};
         const std::size_t region = (choice >> 4U) % kStarts.size();
         const auto where = input.take<std::uint16_t>();
         const std::uint64_t at =

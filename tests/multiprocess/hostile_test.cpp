@@ -183,17 +183,22 @@ TEST_F(Hostile, RandomBytesOverAllOfAPoolHarmThatPoolAlone) {
 // look popped when pushed to, and magazines that all want a hint.
 TEST_F(Hostile, RingsThatAreRewrittenAllTheTimeHoldUpNobody) {
     constexpr std::size_t kWords = sizeof(std::uint64_t);
-    const auto geometry = *mempool::shm::make_geometry(
-        {.slot_size = 64, .max_slots = 1024, .magazine_capacity = 4, .client_count = 9});
-    ASSERT_EQ(Inspector::open(pool_, options()).status().magazine_capacity, 4U);
-    const std::size_t live = mempool::shm::kPage / kWords;
-    const std::size_t rings = geometry.full_ring_offset / kWords;
+    const mempool::PoolStatus status = Inspector::open(pool_, options()).status();
+    ASSERT_EQ(status.magazine_capacity, 4U);
+    const std::uint32_t shards = status.shards;
+    const auto geometry =
+        *mempool::shm::make_geometry({.slot_size = 64,
+                                      .max_slots = 1024,
+                                      .magazine_capacity = 4,
+                                      .client_count = 9,
+                                      .shard_count = static_cast<std::uint16_t>(shards)});
+    const std::size_t positions = geometry.rings_offset / kWords;
+    const std::size_t rings = geometry.cells_offset / kWords;
     const std::size_t cells = geometry.records_offset / kWords;
     const std::size_t magazines = geometry.magazines_offset / kWords;
     const std::size_t stride = geometry.magazine_stride / kWords;
     std::mt19937_64 random(5);
     endure([&](std::span<std::uint64_t> memory) {
-        using mempool::shm::Live;
         const std::uint64_t filled = random() % 2 == 0 ? ~0U : 0;
         const std::uint64_t lap = random() % 3;
         for (std::size_t k = rings; k < cells; ++k) {
@@ -203,9 +208,9 @@ TEST_F(Hostile, RingsThatAreRewrittenAllTheTimeHoldUpNobody) {
             write(memory[magazines + m * stride], random() % 2 + 1);
         }
         for (int k = 0; k < 10'000; ++k) {
-            for (const std::size_t ring : {offsetof(Live, full), offsetof(Live, empty)}) {
-                write(memory[live + ring / kWords], lap * geometry.ring_capacity);
-                write(memory[live + ring / kWords + 8],
+            for (std::size_t ring = 0; ring < geometry.ring_count(); ++ring) {
+                write(memory[positions + ring * 16], lap * geometry.ring_capacity);
+                write(memory[positions + ring * 16 + 8],
                       lap * geometry.ring_capacity + random() % 2 * (std::uint64_t{1} << 60U));
             }
         }

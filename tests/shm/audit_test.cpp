@@ -153,7 +153,7 @@ TEST_F(AuditTest, AcceptsTheStatesAClientCanBeStoppedIn) {
     // Between claim and removal of the hint.
     Depot depot(pool_);
     const MagazineId m = depot.claim_full(LaneId{1});
-    Ring full(pool_.live().full, pool_.full_cells(), pool_.geometry().ring_capacity);
+    Ring full(pool_, full_ring(0));
     ASSERT_TRUE(full.push(m));
     EXPECT_TRUE(audit(pool_, 0).findings.empty());
 }

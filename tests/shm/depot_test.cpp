@@ -91,8 +91,7 @@ TEST(Depot, StaleAndForeignHintsArePassedOver) {
     Depot depot(test.pool());
     const MagazineId a = depot.claim_full(kLane);
     const MagazineId b = depot.claim_full(kLane);
-    Ring full(test.pool().live().full, test.pool().full_cells(),
-              test.pool().geometry().ring_capacity);
+    Ring full(test.pool(), full_ring(0));
     ASSERT_TRUE(full.push(a));                                                  // owned: stale
     ASSERT_TRUE(full.push(MagazineId{test.pool().geometry().magazine_count}));  // out of range
     ASSERT_TRUE(full.push(MagazineId{~0U}));
@@ -107,8 +106,7 @@ TEST(Depot, StaleAndForeignHintsArePassedOver) {
 TEST(Depot, HintOfTheOtherKindIsPassedOver) {
     TestPool test({.slots = 4, .capacity = 4});
     Depot depot(test.pool());
-    Ring empty(test.pool().live().empty, test.pool().empty_cells(),
-               test.pool().geometry().ring_capacity);
+    Ring empty(test.pool(), empty_ring(0));
     claim_all_empty(depot, kLane);
     const MagazineId full = depot.claim_full(kLane);
     depot.give(full);
@@ -182,7 +180,7 @@ TEST(Depot, WakeChangesTheSequenceThatWaitersSleepOn) {
 // are as few as can be.
 TEST(DepotStress, MagazinesHaveOneOwnerAndRoomIsAlwaysFound) {
     constexpr std::uint32_t kThreads = 4;
-    TestPool test({.slots = 8, .capacity = 1, .client_count = 2});
+    TestPool test({.slots = 8, .capacity = 1, .client_count = 2, .shards = 2});
     const Pool& pool = test.pool();
     // Only as many magazines as these lanes need stay in the depot.
     Depot hoard(pool);
@@ -194,7 +192,7 @@ TEST(DepotStress, MagazinesHaveOneOwnerAndRoomIsAlwaysFound) {
     std::vector<std::thread> threads;
     for (std::uint32_t t = 1; t <= kThreads; ++t) {
         threads.emplace_back([&, t] {
-            Depot depot(pool);
+            Depot depot(pool, t);
             const auto mine = [&](MagazineId m) { EXPECT_EQ(owner[raw(m)].exchange(t), 0U); };
             const auto back = [&](MagazineId m) {
                 EXPECT_EQ(owner[raw(m)].exchange(0), t);

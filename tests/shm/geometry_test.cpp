@@ -20,7 +20,7 @@ constexpr Shape kGood{
 
 TEST(Geometry, RefusesEachBoundBroken) {
     ASSERT_TRUE(make_geometry(kGood));
-    std::vector<Shape> bad(12, kGood);
+    std::vector<Shape> bad(15, kGood);
     bad[0].slot_size = 0;
     bad[1].slot_size = kMaxRangeBytes + 1;
     bad[2].slot_size = std::numeric_limits<std::uint64_t>::max();
@@ -31,8 +31,11 @@ TEST(Geometry, RefusesEachBoundBroken) {
     bad[7].magazine_capacity = kMaxMagazineCapacity + 1;
     bad[8].client_count = 1;
     bad[9].client_count = kMaxClients + 1;
-    bad[10].reserved = 1;
-    bad[11].slot_size = kMaxRangeBytes / 1000;  // the range would pass 2^46 bytes
+    bad[10].channel_room = 1;
+    bad[11].shard_count = 0;
+    bad[12].shard_count = 3;
+    bad[13].shard_count = 2 * kMaxShards;
+    bad[14].slot_size = kMaxRangeBytes / 1000;  // the range would pass 2^46 bytes
     for (const Shape& shape : bad) {
         EXPECT_FALSE(make_geometry(shape)) << &shape - bad.data();
     }
@@ -70,7 +73,8 @@ std::vector<Shape> many_shapes() {
                 shapes.push_back({.slot_size = size,
                                   .max_slots = slots,
                                   .magazine_capacity = capacity,
-                                  .client_count = 2 + slots % 50});
+                                  .client_count = 2 + slots % 50,
+                                  .shard_count = static_cast<std::uint16_t>(1U << slots % 7)});
             }
         }
     }
@@ -89,8 +93,8 @@ TEST(Geometry, PlacesArraysOneAfterAnotherWithoutOverlap) {
             {2 * kPage, kMaxSegments * sizeof(SegmentEntry)},
             {g->clients_offset, shape.client_count * sizeof(ClientRecord)},
             {g->lanes_offset, g->lane_count * sizeof(LaneRecord)},
-            {g->full_ring_offset, std::uint64_t{g->ring_capacity} * 8},
-            {g->empty_ring_offset, std::uint64_t{g->ring_capacity} * 8},
+            {g->rings_offset, g->ring_count() * sizeof(RingState)},
+            {g->cells_offset, std::uint64_t{g->ring_count()} * g->ring_capacity * 8},
             {g->records_offset, n * sizeof(SlotRecord)},
             {g->magazines_offset, std::uint64_t{g->magazine_count} * g->magazine_stride},
         }};
@@ -131,7 +135,7 @@ TEST(Geometry, HasMagazinesAndRingCellsForEveryWayToGrow) {
         const auto g = make_geometry(shape);
         ASSERT_TRUE(g);
         EXPECT_TRUE(std::has_single_bit(g->ring_capacity));
-        EXPECT_GE(g->ring_capacity, 2 * g->magazine_count);
+        EXPECT_GE(std::uint64_t{g->ring_capacity} * shape.shard_count, 2UL * g->magazine_count);
         // As many segments as there can be, each of an odd size, so that each ends in a gap.
         const std::uint32_t each = std::max(1U, shape.max_slots / kMaxSegments);
         SegmentEntry last{};

@@ -85,16 +85,12 @@ TEST(Growth, CutOffBeforeTheAnnouncementLeavesNothingBehind) {  // I6
     const Pool& pool = test.pool();
     // A growth by 100 that wrote all it had to, and died before N1.
     const std::uint32_t count = pool.segment_count();
-    const std::vector<std::byte> rings(pool.base() + pool.geometry().full_ring_offset,
+    const std::vector<std::byte> rings(pool.base() + pool.geometry().rings_offset,
                                        pool.base() + pool.geometry().records_offset);
     Live& live = pool.live();
-    const auto head_full = live.full.head.load();
-    const auto tail_full = live.full.tail.load();
     test.grow(100);
     live.segment_count.store(count);
-    live.full.head.store(head_full);
-    live.full.tail.store(tail_full);
-    std::memcpy(pool.base() + pool.geometry().full_ring_offset, rings.data(), rings.size());
+    std::memcpy(pool.base() + pool.geometry().rings_offset, rings.data(), rings.size());
     EXPECT_EQ(fault_at_rest(test, 0), "");
     // The next grows by less, so that a gap lies where the first had written slots.
     test.grow(49);
@@ -113,13 +109,14 @@ TEST(Growth, CutOffBeforeTheAnnouncementLeavesNothingBehind) {  // I6
 TEST(Growth, AnnouncedWithoutHintsIsMendedByRehint) {
     TestPool test({.slots = 8, .max_slots = 40});
     const Pool& pool = test.pool();
-    const auto tail = pool.live().full.tail.load();
+    RingState& ring = pool.ring_state(full_ring(0));
+    const auto tail = ring.tail.load();
     test.grow(20);
     // Died right after N1: no hint was pushed.
-    for (std::uint64_t t = tail; t < pool.live().full.tail.load(); ++t) {
-        pool.full_cells()[t % pool.geometry().ring_capacity].store(0);
+    for (std::uint64_t t = tail; t < ring.tail.load(); ++t) {
+        pool.ring_cells(full_ring(0))[t % pool.geometry().ring_capacity].store(0);
     }
-    pool.live().full.tail.store(tail);
+    ring.tail.store(tail);
     EXPECT_EQ(rehint(pool), 5U);
     EXPECT_EQ(fault_at_rest(test, 0), "");
 }

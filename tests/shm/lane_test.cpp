@@ -325,10 +325,9 @@ TEST_F(LaneTest, MagazinesOverwrittenBySomebodyEndInNoRoomAndNotInAHang) {
     const std::vector<Taken> all = get_all(lane_, test_.limit());
     for (std::uint32_t m = 1; m < test_.pool().magazine_limit(); ++m) {
         test_.pool().magazine(MagazineId{m}).count.store(test_.pool().magazine_capacity());
-        Depot(test_.pool()).hint(MagazineId{m});
+        DaemonDepot(test_.pool()).hint(MagazineId{m}, 0);
     }
-    Ring empty(test_.pool().live().empty, test_.pool().empty_cells(),
-               test_.pool().geometry().ring_capacity);
+    Ring empty(test_.pool(), empty_ring(0));
     for (Hint h = empty.peek(); h.magazine != kNoMagazine; h = empty.peek()) {
         empty.remove(h);
     }

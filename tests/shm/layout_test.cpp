@@ -67,17 +67,16 @@ std::string dump_segment_zero() {
                MEMPOOL_FIELD(H, generation_0), MEMPOOL_FIELD(H, state), MEMPOOL_FIELD(H, name),
                MEMPOOL_FIELD(H, geometry), MEMPOOL_FIELD(H, runtime_device),
                MEMPOOL_FIELD(H, runtime_inode), MEMPOOL_FIELD(H, reserved)) +
-           MEMPOOL_DUMP(Live, MEMPOOL_FIELD(L, now), MEMPOOL_FIELD(L, segment_count),
-                        MEMPOOL_FIELD(L, options), MEMPOOL_FIELD(L, waiters),
-                        MEMPOOL_FIELD(L, quota), MEMPOOL_FIELD(L, grow_wanted),
-                        MEMPOOL_FIELD(L, wake_sequence), MEMPOOL_FIELD(L, promised_until),
-                        MEMPOOL_FIELD(L, pulses_felt_at), MEMPOOL_FIELD(L, reclaimed),
-                        MEMPOOL_FIELD(L, deaths), MEMPOOL_FIELD(L, grown),
-                        MEMPOOL_FIELD(L, grow_failures), MEMPOOL_FIELD(L, daemon_pid),
-                        MEMPOOL_FIELD(L, daemon_starts), MEMPOOL_FIELD(L, growing),
-                        MEMPOOL_FIELD(L, growth_deaths), MEMPOOL_FIELD(L, ticked_at),
-                        MEMPOOL_FIELD(L, ticked_in), MEMPOOL_FIELD(L, full),
-                        MEMPOOL_FIELD(L, empty), MEMPOOL_FIELD(L, reserved)) +
+           MEMPOOL_DUMP(
+               Live, MEMPOOL_FIELD(L, now), MEMPOOL_FIELD(L, segment_count),
+               MEMPOOL_FIELD(L, options), MEMPOOL_FIELD(L, waiters), MEMPOOL_FIELD(L, quota),
+               MEMPOOL_FIELD(L, grow_wanted), MEMPOOL_FIELD(L, wake_sequence),
+               MEMPOOL_FIELD(L, promised_until), MEMPOOL_FIELD(L, pulses_felt_at),
+               MEMPOOL_FIELD(L, reclaimed), MEMPOOL_FIELD(L, deaths), MEMPOOL_FIELD(L, grown),
+               MEMPOOL_FIELD(L, grow_failures), MEMPOOL_FIELD(L, daemon_pid),
+               MEMPOOL_FIELD(L, daemon_starts), MEMPOOL_FIELD(L, growing),
+               MEMPOOL_FIELD(L, growth_deaths), MEMPOOL_FIELD(L, ticked_at),
+               MEMPOOL_FIELD(L, ticked_in), MEMPOOL_FIELD(L, reserved)) +
            MEMPOOL_DUMP(RingState, MEMPOOL_FIELD(R, head), MEMPOOL_FIELD(R, tail));
 }
 
@@ -86,11 +85,11 @@ std::string dump_sizes() {
     using G = Geometry;
     return MEMPOOL_DUMP(Shape, MEMPOOL_FIELD(S, slot_size), MEMPOOL_FIELD(S, max_slots),
                         MEMPOOL_FIELD(S, magazine_capacity), MEMPOOL_FIELD(S, client_count),
-                        MEMPOOL_FIELD(S, reserved)) +
+                        MEMPOOL_FIELD(S, shard_count), MEMPOOL_FIELD(S, channel_room)) +
            MEMPOOL_DUMP(Geometry, MEMPOOL_FIELD(G, shape), MEMPOOL_FIELD(G, slot_stride),
                         MEMPOOL_FIELD(G, range_bytes), MEMPOOL_FIELD(G, clients_offset),
                         MEMPOOL_FIELD(G, lanes_offset), MEMPOOL_FIELD(G, lane_map_offset),
-                        MEMPOOL_FIELD(G, full_ring_offset), MEMPOOL_FIELD(G, empty_ring_offset),
+                        MEMPOOL_FIELD(G, rings_offset), MEMPOOL_FIELD(G, cells_offset),
                         MEMPOOL_FIELD(G, records_offset), MEMPOOL_FIELD(G, magazines_offset),
                         MEMPOOL_FIELD(G, slots_offset), MEMPOOL_FIELD(G, index_granule),
                         MEMPOOL_FIELD(G, index_capacity), MEMPOOL_FIELD(G, lane_count),
@@ -233,7 +232,7 @@ TEST(Layout, ThePictureNamesTheStructsThatAreAsserted) {
             EXPECT_NE(header.find("sizeof(" + name + ") =="), std::string::npos) << name;
         }
     }
-    EXPECT_EQ(rows, 7U);
+    EXPECT_EQ(rows, 8U);
 }
 
 }  // namespace

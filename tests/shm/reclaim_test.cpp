@@ -153,8 +153,7 @@ TEST_F(ReclaimTest, DeathBeforeTheWordOfAPut) {
 
 TEST_F(ReclaimTest, DeathBetweenClaimAndRemovalOfTheHint) {
     Depot depot(pool_);
-    const Hint hint =
-        Ring(pool_.live().full, pool_.full_cells(), pool_.geometry().ring_capacity).peek();
+    const Hint hint = Ring(pool_, full_ring(0)).peek();
     ASSERT_NE(hint.magazine, kNoMagazine);
     ASSERT_TRUE(
         depot.try_claim(hint.magazine, word_of(pool_.magazine(hint.magazine)), kVictimLane));

@@ -220,7 +220,6 @@ TEST_F(RepairTest, MissingHintsArePutBack) {
 
 // Any of these blocks a ring for good: what is in the depot is out of everybody's reach.
 TEST_F(RepairTest, ARingWhosePositionsOrCellsAreNonsenseIsMadeAnew) {
-    Live& live = pool_.live();
     const std::uint32_t cells = pool_.geometry().ring_capacity;
     const std::vector<std::function<void(RingState&, std::atomic<std::uint64_t>*)>> damages = {
         [](RingState& r, auto*) { r.tail.fetch_add(std::uint64_t{1} << 62U); },
@@ -236,14 +235,13 @@ TEST_F(RepairTest, ARingWhosePositionsOrCellsAreNonsenseIsMadeAnew) {
         },
     };
     for (std::size_t k = 0; k < damages.size(); ++k) {
-        for (const bool full : {true, false}) {
-            damages[k](full ? live.full : live.empty,
-                       full ? pool_.full_cells() : pool_.empty_cells());
+        for (const RingId ring : {full_ring(0), empty_ring(0)}) {
+            damages[k](pool_.ring_state(ring), pool_.ring_cells(ring));
             const std::vector<Finding> findings = audit(pool_, 1).findings;
             ASSERT_FALSE(findings.empty()) << k;
             EXPECT_EQ(mend()[Fault::kRing], 1U) << k;
             EXPECT_EQ(mend().total(), 0U) << k;
-            ASSERT_EQ(fault_at_rest(test_, 5), "") << k << (full ? " full" : " empty");
+            ASSERT_EQ(fault_at_rest(test_, 5), "") << k << " ring " << raw(ring);
         }
     }
     expect_holder_works();
@@ -299,7 +297,7 @@ TEST_F(RepairTest, ErasesWhatItFrees) {
 // Damage planted and mended while threads get and put: each slot that is out is out once, and what
 // they hold stays theirs.
 TEST(RepairStress, TouchesNothingOfLiveLanes) {
-    TestPool test({.slots = 64, .capacity = 4, .client_count = 8});
+    TestPool test({.slots = 64, .capacity = 4, .client_count = 8, .shards = 4});
     const Pool& pool = test.pool();
     std::vector<std::atomic<std::uint32_t>> users(pool.geometry().index_capacity);
     std::atomic<bool> stop{false};
@@ -330,7 +328,8 @@ TEST(RepairStress, TouchesNothingOfLiveLanes) {
         return c != kDaemonClient && pool.client(c).state.load() == ClientState::kFree;
     };
     for (int round = 0; round < 60; ++round) {
-        RingState& ring = random() % 2 == 0 ? pool.live().full : pool.live().empty;
+        const RingId id{static_cast<std::uint32_t>(random() % pool.geometry().ring_count())};
+        RingState& ring = pool.ring_state(id);
         switch (round % 4) {
             case 0:
                 ring.tail.fetch_add(std::uint64_t{1} << 50U);
@@ -339,7 +338,7 @@ TEST(RepairStress, TouchesNothingOfLiveLanes) {
                 ring.head.fetch_add(std::uint64_t{1} << 50U);
                 break;
             case 2:
-                pool.full_cells()[random() % pool.geometry().ring_capacity].store(random());
+                pool.ring_cells(id)[random() % pool.geometry().ring_capacity].store(random());
                 break;
             default:
                 pool.lane_map(0).store(0);

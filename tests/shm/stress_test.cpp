@@ -243,7 +243,8 @@ std::uint64_t reclaim_gone(World& world) {
     return done.slots;
 }
 
-std::uint32_t hints_in(const Ring& ring) {
+std::uint32_t hints_in(const Pool& pool, RingId id) {
+    const Ring ring(pool, id);
     std::uint32_t hints = 0;
     for (std::uint32_t k = 0; k < ring.capacity(); ++k) {
         hints += ring.cell(k) != kNoMagazine ? 1U : 0U;
@@ -259,11 +260,12 @@ void run_world(const test::PoolOptions& options) {
     }
     std::uint64_t reclaimed = 0;
     std::uint32_t most_hints = 0;
-    Depot depot(world->test.pool());
+    const Pool& pool = world->test.pool();
     for (std::uint32_t round = 0; world->working.load(std::memory_order_acquire) != 0; ++round) {
         reclaimed += reclaim_gone(*world);
-        most_hints =
-            std::max({most_hints, hints_in(depot.full_ring()), hints_in(depot.empty_ring())});
+        std::array<std::uint32_t, kRingsPerShard> hints{};
+        for_each_ring(pool, [&](RingId r) { hints[raw(r) % hints.size()] += hints_in(pool, r); });
+        most_hints = std::max({most_hints, hints[0], hints[1]});
         if (round % 64 == 0) {
             for (const Finding& f : audit(world->test.pool(), test::kPatientRounds).findings) {
                 ADD_FAILURE() << test::name_of(f.fault) << " at " << f.where;
@@ -276,8 +278,8 @@ void run_world(const test::PoolOptions& options) {
     reclaimed += reclaim_gone(*world);
     EXPECT_GT(reclaimed, 0U);
     EXPECT_GT(world->gets.load(), 1000U);
-    // Hints too many come and go; they never come near to filling a ring.
-    EXPECT_LT(most_hints, depot.full_ring().capacity());
+    // Hints too many come and go; they never come near to filling the rings.
+    EXPECT_LT(most_hints, pool.geometry().ring_capacity * pool.shard_count());
 
     // What still lies in a mailbox, detached by somebody long gone, is all that is not free.
     std::uint32_t detached = 0;
@@ -295,12 +297,20 @@ TEST(Stress, SmallMagazinesAndConstantExhaustion) {
 
 TEST(Stress, MagazinesOfOneSlot) { run_world({.slots = 12, .capacity = 1, .client_count = 7}); }
 
+TEST(Stress, MoreShardsThanMagazines) {
+    run_world({.slots = 6, .capacity = 2, .client_count = 8, .shards = 16});
+}
+
+TEST(Stress, SmallMagazinesInSeveralShards) {
+    run_world({.slots = 24, .capacity = 2, .client_count = 8, .shards = 4});
+}
+
 TEST(Stress, FewClientIdsUsedAgainAndAgain) {  // I5
     run_world({.slots = 64, .capacity = 8, .client_count = 4});
 }
 
 TEST(Stress, ManySlotsInLargeMagazines) {
-    run_world({.slots = 512, .capacity = 64, .client_count = 16});
+    run_world({.slots = 512, .capacity = 64, .client_count = 16, .shards = 8});
 }
 
 }  // namespace

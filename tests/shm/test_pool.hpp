@@ -33,6 +33,7 @@ struct PoolOptions {
     std::uint32_t max_slots = 0;  ///< 0: as many as `slots`
     std::uint32_t capacity = 4;   ///< of a magazine
     std::uint32_t client_count = 4;
+    std::uint16_t shards = 1;
 };
 
 /// Rounds of an audit beside threads at work: one may be off the processor, between a word and what
@@ -48,7 +49,8 @@ public:
         const Shape shape{.slot_size = options.slot_size,
                           .max_slots = options.max_slots != 0 ? options.max_slots : options.slots,
                           .magazine_capacity = options.capacity,
-                          .client_count = options.client_count};
+                          .client_count = options.client_count,
+                          .shard_count = options.shards};
         const auto geometry = make_geometry(shape);
         if (!geometry) {
             throw std::invalid_argument("the test asks for an impossible pool");

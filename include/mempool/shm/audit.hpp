@@ -21,6 +21,7 @@
 
 #include "mempool/shm/layout.hpp"
 #include "mempool/shm/pool.hpp"
+#include "mempool/shm/ring.hpp"
 
 namespace mempool::shm {
 
@@ -46,18 +47,14 @@ constexpr std::size_t kFaultCount = static_cast<std::size_t>(Fault::kWaiters) + 
 
 struct Finding {
     Fault fault{};
-    std::uint32_t where = 0;  ///< the slot's index; the id of magazine, lane or client; kFullRing …
-    std::uint64_t word = 0;  ///< as it stands there; 0 for a ring
+    std::uint32_t where = 0;  ///< the slot's index; the id of magazine, lane, client or ring
+    std::uint64_t word = 0;   ///< as it stands there; 0 for a ring
 
     friend bool operator==(const Finding&, const Finding&) = default;
     friend bool operator<(const Finding& a, const Finding& b) noexcept {
         return std::tie(a.fault, a.where, a.word) < std::tie(b.fault, b.where, b.word);
     }
 };
-
-/// What Finding::where says of a ring.
-constexpr std::uint32_t kFullRing = 0;
-constexpr std::uint32_t kEmptyRing = 1;
 
 struct AuditResult {
     std::uint64_t slots = 0;      ///< compared
@@ -74,12 +71,11 @@ namespace detail {
 /// popped before its tail moved) or one more than the capacity ahead (a removal whose head did not
 /// move). The cell of position p in [h, h + capacity) is of p's lap, with a hint only up to t; or
 /// of the next lap, and then empty, or filled anew behind a head that lags.
-inline bool ring_fits(const Pool& pool, std::uint32_t which) noexcept {
+inline bool ring_fits(const Pool& pool, RingId ring) noexcept {
     constexpr int kLooks = 8;
     const Geometry& g = pool.geometry();
-    const RingState& state = which == kFullRing ? pool.live().full : pool.live().empty;
-    const std::atomic<std::uint64_t>* cells =
-        which == kFullRing ? pool.full_cells() : pool.empty_cells();
+    const RingState& state = pool.ring_state(ring);
+    const std::atomic<std::uint64_t>* cells = pool.ring_cells(ring);
     const std::uint64_t capacity = g.ring_capacity;
     const int shift = std::countr_zero(capacity);
     std::uint64_t head = 0;
@@ -167,11 +163,11 @@ public:
 
 private:
     void check_rings() {
-        for (const std::uint32_t ring : {kFullRing, kEmptyRing}) {
-            if (!ring_fits(pool_, ring)) {
-                findings_.push_back({Fault::kRing, ring, 0});
+        for_each_ring(pool_, [this](RingId r) {
+            if (!ring_fits(pool_, r)) {
+                findings_.push_back({Fault::kRing, raw(r), 0});
             }
-        }
+        });
     }
 
     [[nodiscard]] bool possible(ClientId c) const {
@@ -183,20 +179,24 @@ private:
                 pool_.client(c).state.load(std::memory_order_acquire) != ClientState::kFree);
     }
 
-    static std::vector<bool> hinted(std::atomic<std::uint64_t>* cells, const Geometry& g) {
-        std::vector<bool> seen(g.magazine_count);
-        for (std::uint32_t k = 0; k < g.ring_capacity; ++k) {
-            const auto m = static_cast<std::uint32_t>(cells[k].load(std::memory_order_acquire));
-            if (m < seen.size()) {
-                seen[m] = true;
+    // The magazines that a ring of those in `state` has a hint to.
+    [[nodiscard]] std::vector<bool> hinted(MagazineState state) const {
+        std::vector<bool> seen(pool_.geometry().magazine_count);
+        for_each_ring(pool_, [&](RingId r) {
+            const Ring ring(pool_, r);
+            for (std::uint32_t k = 0; state_in(r) == state && k < ring.capacity(); ++k) {
+                const std::uint32_t m = raw(ring.cell(k));
+                if (m < seen.size()) {
+                    seen[m] = true;
+                }
             }
-        }
+        });
         return seen;
     }
 
     void check_magazines() {
-        const std::vector<bool> full = hinted(pool_.full_cells(), pool_.geometry());
-        const std::vector<bool> empty = hinted(pool_.empty_cells(), pool_.geometry());
+        const std::vector<bool> full = hinted(MagazineState::kFull);
+        const std::vector<bool> empty = hinted(MagazineState::kEmpty);
         for (std::uint32_t m = 1; m < pool_.magazine_limit(); ++m) {
             const MagazineId id{m};
             MagazineHead& magazine = pool_.magazine(id);

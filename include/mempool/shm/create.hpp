@@ -144,9 +144,17 @@ inline void publish_segment(const Pool& pool, std::uint32_t number,
                             const SegmentEntry& entry) noexcept {
     pool.segment(number) = entry;
     pool.live().segment_count.store(number + 1, std::memory_order_release);  // N1
+    // Neighbours to one shard, of those with slots as of those without.
     DaemonDepot depot(pool);
+    const std::uint32_t capacity = pool.magazine_capacity();
+    const std::uint32_t filled = (entry.slot_count - 1) / capacity + 1;
+    const auto share = [&pool](std::uint64_t k, std::uint64_t of) {
+        return static_cast<std::uint32_t>(k * pool.shard_count() / of);
+    };
     for (std::uint32_t k = 0; k < entry.magazine_count; ++k) {
-        depot.hint(MagazineId{entry.first_magazine + k});
+        depot.hint(
+            MagazineId{entry.first_magazine + k},
+            k < filled ? share(k, filled) : share(k - filled, entry.magazine_count - filled));
     }
     depot.wake(entry.slot_count);
 }

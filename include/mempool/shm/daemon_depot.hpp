@@ -21,25 +21,25 @@ namespace mempool::shm {
 class DaemonDepot : private Depot {
 public:
     explicit DaemonDepot(const Pool& pool) noexcept
-        : Depot(pool), pops_left_(pool.geometry().ring_capacity) {}
+        : Depot(pool),
+          pops_left_(pool.geometry().ring_capacity * std::uint64_t{pool.shard_count()}) {}
 
     using Depot::count;
-    using Depot::empty_ring;
-    using Depot::full_ring;
     using Depot::pool;
     using Depot::wake;
 
     /// Claims a magazine with room; kNoMagazine if there is none.
     [[nodiscard]] MagazineId claim_room() noexcept {
-        while (pops_left_ != 0) {
+        while (shard_ < pool().shard_count() && pops_left_ != 0) {
             --pops_left_;
-            const Hint hint = empty_.peek();
+            Ring ring(pool(), empty_ring(shard_));
+            const Hint hint = ring.peek();
             if (hint.magazine == kNoMagazine) {
-                pops_left_ = 0;
-                break;
+                ++shard_;
+                continue;
             }
             const bool claimed = claim_with_room(hint.magazine);
-            empty_.remove(hint);
+            ring.remove(hint);
             if (claimed) {
                 return hint.magazine;
             }
@@ -58,25 +58,36 @@ public:
         return Depot::try_claim(m, seen, kDaemonLane);
     }
 
-    /// As Depot::give(), but the hint is left out where the ring takes none.
-    void give(MagazineId m) noexcept { push(give_word(m), m); }
+    /// As Depot::give(), to one shard after the other; the hint is left out where none takes it.
+    void give(MagazineId m) noexcept {
+        move_to(next_home_++);
+        push(give_word(m), m);
+    }
 
-    /// As Depot::hint(), within the same limit.
-    bool hint(MagazineId m) noexcept {
-        Ring* const ring = ring_of(m);
-        return ring != nullptr && push(*ring, m);
+    /// Pushes a hint for `m`, into shard `shard` if it has room, if its word says FULL or EMPTY. A
+    /// hint too many does no harm. Whether it pushed one.
+    bool hint(MagazineId m, std::uint32_t shard) noexcept {
+        move_to(shard);
+        switch (MagazineWord{pool().magazine(m).word.load(std::memory_order_acquire)}.state()) {
+            case MagazineState::kFull:
+                return push(&full_ring, m);
+            case MagazineState::kEmpty:
+                return push(&empty_ring, m);
+            default:
+                return false;
+        }
     }
 
 private:
-    // A push fails at once where the ring is full; where somebody keeps rewriting it, after a
+    // A push fails at once where the rings are full; where somebody keeps rewriting one, after a
     // million tries.
     static constexpr int kMostFailures = 4;
 
-    bool push(Ring& ring, MagazineId m) noexcept {
+    bool push(RingOf sort, MagazineId m) noexcept {
         if (failures_ >= kMostFailures) {
             return false;
         }
-        const bool pushed = ring.push(m);
+        const bool pushed = Depot::push(sort, m);
         failures_ += pushed ? 0 : 1;
         return pushed;
     }
@@ -98,7 +109,9 @@ private:
         return false;
     }
 
-    std::uint32_t pops_left_;
+    std::uint64_t pops_left_;
+    std::uint32_t shard_ = 0;      // where there may be empty magazines
+    std::uint32_t next_home_ = 0;  // of what is given
     std::uint32_t scanned_ = 1;
     int failures_ = 0;
 };

@@ -1,7 +1,12 @@
 // The depot: where lanes get magazines from and give them to.
 //
-// Used by clients' lanes and by the daemon. Two rings of hints, one of magazines with slots and one
-// of empty ones; whose a magazine is, its word says. Makes no system call but wake()'s.
+// Used by clients' lanes and by the daemon. Rings of hints, in each shard one of magazines with
+// slots and one of empty ones; whose a magazine is, its word says. Makes no system call but
+// wake()'s.
+//
+// A lane gives to its own shard, or to the next that has room in its ring. It takes from its own,
+// else from where it found the last one, else from any: those who only get and those who only put
+// soon know where the other sort is, and most lanes meet nobody.
 #pragma once
 
 #include <atomic>
@@ -14,17 +19,30 @@
 
 namespace mempool::shm {
 
-/// View of a pool's depot. Copyable; lock-free; any thread of any process that maps the pool.
+/// View of a pool's depot by one who works from shard `home`. Copyable; lock-free; one thread at a
+/// time, of any process that maps the pool.
 class Depot {
 public:
-    explicit Depot(const Pool& pool) noexcept
-        : pool_(pool),
-          full_(pool.live().full, pool.full_cells(), pool.geometry().ring_capacity),
-          empty_(pool.live().empty, pool.empty_cells(), pool.geometry().ring_capacity) {}
+    /// `busy`: of the lane that takes magazines by this view, if it is a lane's.
+    explicit Depot(const Pool& pool, std::uint32_t home = 0,
+                   std::atomic<std::uint32_t>* busy = nullptr) noexcept
+        : pool_(pool), mask_(pool.shard_count() - 1), busy_(busy) {
+        move_to(home);
+    }
 
-    /// Claims a magazine with slots for `lane`; kNoMagazine if the depot has none.
+    /// To be called before anything is claimed.
+    /// Linearizes: X0, see exhaustion.hpp.
+    /// Pairs:  X0 before T1 in the order of stores, as T1 releases: who sees what was claimed sees
+    ///         the lane at work, or what it did then.
+    void begin_work() noexcept {
+        if (busy_ != nullptr) {
+            busy_->store(kAtWork, std::memory_order_relaxed);  // X0
+        }
+    }
+
+    /// Claims a magazine with slots for `lane`; kNoMagazine if no ring has a hint to one.
     [[nodiscard]] MagazineId claim_full(LaneId lane) noexcept {
-        return claim(full_, MagazineState::kFull, lane);
+        return claim_near(&full_ring, last_full_, lane);
     }
 
     /// Claims a magazine with room for `lane`: an empty one, else one that is not full.
@@ -34,7 +52,7 @@ public:
         // Both rings at every try: what had no slots a moment ago may have some now, and the
         // reverse.
         for (std::uint32_t tries = pool_.magazine_limit(); tries > 0; --tries) {
-            MagazineId m = claim(empty_, MagazineState::kEmpty, lane);
+            MagazineId m = claim_near(&empty_ring, last_empty_, lane);
             if (m == kNoMagazine) {
                 m = claim_full(lane);
             }
@@ -50,20 +68,32 @@ public:
         return kNoMagazine;
     }
 
+    /// Claims a magazine that is FULL by its word, though no ring may name it, if one is among the
+    /// next few: each call goes on where the last one ended.
+    [[nodiscard]] MagazineId claim_unnamed(LaneId lane) noexcept {
+        constexpr std::uint32_t kLooks = 256;
+        const std::uint32_t limit = pool_.magazine_limit();
+        for (std::uint32_t k = 0; k < kLooks && k + 1 < limit; ++k) {
+            next_look_ = next_look_ + 1 < limit ? next_look_ + 1 : 1;
+            const MagazineId m{next_look_};
+            const MagazineWord seen{pool_.magazine(m).word.load(std::memory_order_relaxed)};
+            if (seen.state() == MagazineState::kFull) {
+                begin_work();
+                if (try_claim(m, seen, lane)) {
+                    return m;
+                }
+            }
+        }
+        return kNoMagazine;
+    }
+
     /// Gives magazine `m`, which the caller owns, to the depot: the word first, then the hint.
     /// Linearizes: G1.
     /// Pairs:  G1 release -> T1 acquire in try_claim(): count, items and FREE words of the giver.
     /// ABA:    only the owner leaves OWNED, so a plain store is enough; the version still grows.
     /// Crash:  before G1 the magazine is the dead lane's; between G1 and the push it has no hint,
     ///         which rehint() mends (nothing is lost, it is FULL or EMPTY by its word).
-    void give(MagazineId m) noexcept { give_word(m).push(m); }
-
-    /// Pushes a hint for `m` if its word says FULL or EMPTY. A hint too many does no harm.
-    /// Returns whether it pushed one.
-    bool hint(MagazineId m) noexcept {
-        Ring* const ring = ring_of(m);
-        return ring != nullptr && ring->push(m);
-    }
+    void give(MagazineId m) noexcept { push(give_word(m), m); }
 
     /// Claims `m` for `lane` if its word still is `seen`.
     /// Linearizes: T1.
@@ -84,9 +114,13 @@ public:
         return stored < pool_.magazine_capacity() ? stored : pool_.magazine_capacity();
     }
 
-    [[nodiscard]] const Ring& full_ring() const noexcept { return full_; }
-    [[nodiscard]] const Ring& empty_ring() const noexcept { return empty_; }
     [[nodiscard]] const Pool& pool() const noexcept { return pool_; }
+    /// A figure that changes whenever a hint comes or goes, in any ring.
+    [[nodiscard]] std::uint64_t activity() const noexcept {
+        std::uint64_t sum = 0;
+        for_each_ring(pool_, [&](RingId r) { sum += Ring(pool_, r).activity(); });
+        return sum;
+    }
 
     /// Wakes up to `slots` of those who sleep in get_for(), the longest asleep first; after slots
     /// were given. The sequence changes first, so that one who is about to sleep does not.
@@ -101,35 +135,57 @@ public:
     }
 
 protected:
-    // G1 of give(): the ring that is to have the hint.
-    [[nodiscard]] Ring& give_word(MagazineId m) noexcept {
+    using RingOf = RingId (*)(std::uint32_t shard) noexcept;
+
+    void move_to(std::uint32_t home) noexcept {
+        home_ = home & mask_;
+        last_full_ = last_empty_ = home_;
+    }
+
+    // G1 of give(): the sort of ring that is to have the hint.
+    [[nodiscard]] RingOf give_word(MagazineId m) noexcept {
         MagazineHead& magazine = pool_.magazine(m);
         const MagazineWord word{magazine.word.load(std::memory_order_relaxed)};
         const bool has_slots = count(m) != 0;
         const MagazineWord given =
             word.next(has_slots ? MagazineState::kFull : MagazineState::kEmpty);
         magazine.word.store(given.bits, std::memory_order_release);  // G1
-        return has_slots ? full_ : empty_;
+        return has_slots ? &full_ring : &empty_ring;
     }
 
-    // The ring that a hint for `m` belongs into, by its word; nullptr if in none.
-    [[nodiscard]] Ring* ring_of(MagazineId m) noexcept {
-        switch (MagazineWord{pool_.magazine(m).word.load(std::memory_order_acquire)}.state()) {
-            case MagazineState::kFull:
-                return &full_;
-            case MagazineState::kEmpty:
-                return &empty_;
-            default:
-                return nullptr;
+    // Into the ring of the home shard, or of the next one whose ring is not full.
+    bool push(RingOf sort, MagazineId m) noexcept {
+        for (std::uint32_t k = 0; k <= mask_; ++k) {
+            if (Ring(pool_, sort((home_ + k) & mask_)).push(m)) {
+                return true;
+            }
         }
+        return false;
     }
 
 private:
+    // At home, where the last one was, anywhere. `last` is where it was found.
+    MagazineId claim_near(RingOf sort, std::uint32_t& last, LaneId lane) noexcept {
+        MagazineId m = claim(sort(home_), lane);
+        for (std::uint32_t k = 0; m == kNoMagazine && k <= mask_; ++k) {
+            const std::uint32_t shard = (last + k) & mask_;
+            if (shard == home_) {
+                continue;
+            }
+            m = claim(sort(shard), lane);
+            if (m != kNoMagazine) {
+                last = shard;
+            }
+        }
+        return m;
+    }
+
     // Pops hints until one can be claimed. The claim comes first and the removal second, so a death
     // between them leaves a stale hint and never a magazine that no word and no hint names. A hint
     // whose claim fails is stale: its magazine was claimed through another hint, and whoever gives
     // it back will push a new one, behind this one.
-    MagazineId claim(Ring& ring, MagazineState wanted, LaneId lane) noexcept {
+    MagazineId claim(RingId id, LaneId lane) noexcept {
+        Ring ring(pool_, id);
         for (;;) {
             const Hint hint = ring.peek();
             if (hint.magazine == kNoMagazine) {
@@ -139,7 +195,8 @@ private:
             if (pool_.has_magazine(hint.magazine)) {
                 const MagazineWord word{
                     pool_.magazine(hint.magazine).word.load(std::memory_order_relaxed)};
-                claimed = word.state() == wanted && try_claim(hint.magazine, word, lane);
+                begin_work();
+                claimed = word.state() == state_in(id) && try_claim(hint.magazine, word, lane);
             }
             ring.remove(hint);
             if (claimed) {
@@ -149,10 +206,12 @@ private:
     }
 
     Pool pool_;
-
-protected:
-    Ring full_;
-    Ring empty_;
+    std::uint32_t mask_;  // shards less one
+    std::uint32_t home_ = 0;
+    std::uint32_t last_full_ = 0;
+    std::uint32_t last_empty_ = 0;
+    std::uint32_t next_look_ = 0;
+    std::atomic<std::uint32_t>* busy_;
 };
 
 }  // namespace mempool::shm

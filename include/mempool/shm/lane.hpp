@@ -19,7 +19,7 @@ enum class GetResult : std::uint8_t {
     kOk,
     kExhausted,  ///< neither the depot nor any idle lane has slots
     kUnmapped,   ///< the slot next in line lies in a segment this process has not mapped yet
-    kBusy,       ///< as kExhausted, but a lane with slots was in mid-operation, again and again
+    kBusy,       ///< as kExhausted, but others were in mid-operation, again and again
     kEnded,      ///< the client was ended: it may not work in this pool any more
 };
 
@@ -213,8 +213,8 @@ public:
             accepted += count - before;
             more = more && make_room();
         }
-        leave();
         bump(record_->puts, accepted);
+        leave();
         bump(record_->refused, refused);
         if (is_waited_for()) [[unlikely]] {
             share();
@@ -257,8 +257,8 @@ public:
     [[nodiscard]] std::uint64_t held_bits() const noexcept { return held_; }
 
 private:
-    /// Times a get looks again because a lane with slots was in mid-operation, which takes it
-    /// nanoseconds unless it was preempted there.
+    /// Times a get looks again because other lanes were in mid-operation, which takes them
+    /// nanoseconds unless they were preempted there.
     static constexpr int kLooks = 4;
 
     // What a get reads of the lane, in locals: the compiler can't know that the stores to shared
@@ -383,6 +383,7 @@ private:
                 Pool::items(*loaded_)[count].store(raw(i), std::memory_order_relaxed);
                 if (free_word()) {
                     loaded_->count.store(count + 1, std::memory_order_release);
+                    bump(record_->puts);  // before B3, see exhaustion.hpp
                     result = PutResult::kOk;
                 } else {
                     result = PutResult::kStale;
@@ -395,7 +396,6 @@ private:
         if (result != PutResult::kOk) {
             return refuse(result);
         }
-        bump(record_->puts);
         if (is_waited_for()) [[unlikely]] {
             share();
         }

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "mempool/shm/depot.hpp"
+#include "mempool/shm/exhaustion.hpp"
 #include "mempool/shm/lane_table.hpp"
 #include "mempool/shm/layout.hpp"
 #include "mempool/shm/membarrier.hpp"
@@ -34,7 +35,7 @@ public:
     /// was ended. The lane's word must already say OWNED by this client. Registers the process for
     /// barriers.
     bool open() noexcept {
-        record_->busy.store(1, std::memory_order_relaxed);
+        record_->busy.store(kAtWork, std::memory_order_relaxed);
         // A thief's bit for a former owner may be lost: the versions it read are gone too. So may
         // kShutOut for this client: then E1 finds it ended. The daemon raises the epoch (E0),
         // fences, looks for lanes of the client, and sets the bit (E2). If E1 misses E0, our fence
@@ -50,7 +51,7 @@ public:
     /// Gives both magazines to the depot; the lane's word is the caller's to free afterwards.
     /// False if the client was ended: then the word must stay as it is.
     bool close() noexcept {
-        record_->busy.store(1, std::memory_order_relaxed);
+        record_->busy.store(kAtWork, std::memory_order_relaxed);
         withstand_thieves();
         if (refuses()) {
             leave();
@@ -114,16 +115,17 @@ protected:
           held_(SlotWord::held(Generation{0}, client).bits),
           id_(id),
           epoch_(epoch),
-          depot_(pool) {}
+          depot_(pool, raw(id), &record_->busy) {}
 
-    /// Only this lane's thread writes its counters: no locked instruction is needed.
+    /// Only this lane's thread writes its counters: no locked instruction is needed. Who sees the
+    /// new count sees what came before it (exhaustion.hpp).
     static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) noexcept {
 #if defined(__x86_64__)
         // One instruction, where compilers make three of an atomic's load and its store. Both of
         // the dialects in which a program that includes this may be assembled.
         asm("add{q %1, %0| qword ptr %0, %1}" : "+m"(counter) : "er"(by) : "cc");
 #else
-        counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+        counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_release);
 #endif
     }
 
@@ -146,20 +148,21 @@ protected:
     /// The common case of enter(); false if a thief looked at the lane, or it fences itself: then
     /// nothing may be done, and enter() must follow. `record` is the lane's.
     [[nodiscard, gnu::always_inline]] static bool try_enter(LaneRecord& record) noexcept {
-        record.busy.store(1, std::memory_order_relaxed);             // B1
+        record.busy.store(kAtWork, std::memory_order_relaxed);       // B1
         std::atomic_signal_fence(std::memory_order_seq_cst);         // B1 before B2, in the code
         return record.revoked.load(std::memory_order_relaxed) == 0;  // B2
     }
     /// The end of what try_enter() began.
     [[gnu::always_inline]] static void leave_unfenced(LaneRecord& record) noexcept {
-        record.busy.store(0, std::memory_order_release);      // B3
+        record.busy.store(kIdle, std::memory_order_release);  // B3
         std::atomic_signal_fence(std::memory_order_seq_cst);  // B3 before W1, in the code
     }
 
     // What follows is for callers in a busy section.
 
     /// The magazine in use has no slots left: takes the one beside it, else one from the depot,
-    /// else one from another lane. kNothing: there are none, now.
+    /// else one from another lane. kNothing: there are none, now. The lane counts as searching
+    /// until it has found something.
     enum class Refill : std::uint8_t { kDone, kNothing, kOthersBusy };
     [[nodiscard, gnu::noinline]] Refill refill(Turn turn) noexcept {
         if (depot_.count(previous_id_) != 0) {
@@ -169,14 +172,15 @@ protected:
         if (turn == Turn::kUsual && is_promised()) {
             return Refill::kNothing;
         }
+        record_->busy.store(kSearching, std::memory_order_release);
         MagazineId fresh = depot_.claim_full(id_);
         if (fresh == kNoMagazine) {
-            const Loot loot = steal(depot_, id_);
+            const Loot loot = search(depot_, id_);
             if (loot.magazine == kNoMagazine) {
                 return loot.others_busy ? Refill::kOthersBusy : Refill::kNothing;
             }
             fresh = loot.magazine;
-            bump(record_->steals);
+            bump(record_->steals, loot.stolen ? 1 : 0);
         }
         exchange(fresh);
         prefetch_words();

@@ -11,7 +11,8 @@
 //   | ClientRecord  [client_count]   |
 //   | LaneRecord    [lane_count]     |
 //   | lane map      1 bit a lane     |
-//   | ring cells    full, then empty |
+//   | RingState     [2 * shards]     |  of each shard: full, then empty
+//   | ring cells    in the same order|
 //   | SlotRecord    [index_capacity] |  word, time, tag
 //   | magazines     [magazine_count] |  16 + 4 * magazine_capacity bytes each, in cache lines
 //   +--------------------------------+ slots_offset
@@ -29,6 +30,7 @@
 // The invariants I1 to I6 that comments cite stand in docs/concurrency.md.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -58,9 +60,13 @@ constexpr std::uint32_t kKnownRoCompat = 0;
 
 constexpr std::uint32_t kMaxSegments = 256;
 constexpr std::uint32_t kMaxMagazineCapacity = 64;
+/// Shards of a depot: a power of two, at most.
+constexpr std::uint32_t kMaxShards = 64;
 /// A lane works with two magazines and has a third in its hands while it exchanges one.
 constexpr std::uint32_t kMagazinesPerLane = 3;
 constexpr std::uint32_t kLanesPerClient = 4;
+constexpr std::uint32_t kRingsPerShard = 2;
+constexpr std::uint32_t kLeastRingCapacity = 8;
 constexpr std::uint32_t kMaxClients = 65535;
 /// The top four bits of an index are kept for the size class.
 constexpr std::uint32_t kMaxIndices = 1U << 28U;
@@ -76,7 +82,8 @@ struct Shape {
     std::uint32_t max_slots = 0;          ///< most slots the pool may ever have
     std::uint32_t magazine_capacity = 0;  ///< slots, 1..64
     std::uint32_t client_count = 0;       ///< records, the daemon's included
-    std::uint32_t reserved = 0;
+    std::uint16_t shard_count = 1;        ///< shards of the depot, a power of two
+    std::uint16_t channel_room = 0;       ///< kept for channels: 0, pools have none yet
 
     friend constexpr bool operator==(const Shape&, const Shape&) = default;
 };
@@ -89,8 +96,8 @@ struct Geometry {
     std::uint64_t clients_offset = 0;
     std::uint64_t lanes_offset = 0;
     std::uint64_t lane_map_offset = 0;
-    std::uint64_t full_ring_offset = 0;
-    std::uint64_t empty_ring_offset = 0;
+    std::uint64_t rings_offset = 0;  ///< heads and tails
+    std::uint64_t cells_offset = 0;  ///< ring_capacity cells a ring
     std::uint64_t records_offset = 0;
     std::uint64_t magazines_offset = 0;
     std::uint64_t slots_offset = 0;
@@ -105,6 +112,9 @@ struct Geometry {
 
     [[nodiscard]] constexpr std::uint64_t offset_of(SlotIndex i) const noexcept {
         return slots_offset + std::uint64_t{raw(i)} * slot_stride;
+    }
+    [[nodiscard]] constexpr std::uint32_t ring_count() const noexcept {
+        return kRingsPerShard * shape.shard_count;
     }
 };
 
@@ -132,7 +142,8 @@ constexpr std::optional<Geometry> make_geometry(const Shape& shape) noexcept {
     if (shape.slot_size == 0 || shape.slot_size > kMaxRangeBytes || shape.max_slots == 0 ||
         shape.max_slots > kMaxIndices || shape.magazine_capacity == 0 ||
         shape.magazine_capacity > kMaxMagazineCapacity || shape.client_count < 2 ||
-        shape.client_count > kMaxClients || shape.reserved != 0) {
+        shape.client_count > kMaxClients || shape.shard_count > kMaxShards ||
+        !std::has_single_bit(shape.shard_count) || shape.channel_room != 0) {
         return std::nullopt;
     }
     Geometry g;
@@ -151,7 +162,9 @@ constexpr std::optional<Geometry> make_geometry(const Shape& shape) noexcept {
     g.index_capacity = static_cast<std::uint32_t>(indices);
     g.magazine_count = static_cast<std::uint32_t>(magazines);
     g.magazine_stride = magazine_stride(shape.magazine_capacity);
-    g.ring_capacity = std::bit_ceil(2 * g.magazine_count);
+    // The rings of one kind together have two cells for each magazine, however many they are.
+    g.ring_capacity = std::bit_ceil(
+        std::max<std::uint32_t>(2 * g.magazine_count / shape.shard_count, kLeastRingCapacity));
 
     std::uint64_t at = 2 * kPage + kMaxSegments * std::uint64_t{32};
     const auto place = [&at](std::uint64_t bytes, std::uint64_t alignment_bytes) {
@@ -163,8 +176,8 @@ constexpr std::optional<Geometry> make_geometry(const Shape& shape) noexcept {
     g.clients_offset = place(std::uint64_t{shape.client_count} * 64, kPage);
     g.lanes_offset = place(std::uint64_t{g.lane_count} * 128, kPage);
     g.lane_map_offset = place(round_up(g.lane_count, 64) / 8, kCacheLine);
-    g.full_ring_offset = place(std::uint64_t{g.ring_capacity} * 8, kPage);
-    g.empty_ring_offset = place(std::uint64_t{g.ring_capacity} * 8, kPage);
+    g.rings_offset = place(std::uint64_t{g.ring_count()} * 2 * kCacheLine, kPage);
+    g.cells_offset = place(std::uint64_t{g.ring_count()} * g.ring_capacity * 8, kPage);
     g.records_offset = place(indices * 16, kPage);
     g.magazines_offset = place(magazines * g.magazine_stride, kPage);
     g.slots_offset = round_up(at, kPage);
@@ -196,6 +209,19 @@ struct Header {
     std::uint64_t runtime_inode;
     std::uint8_t reserved[3808];  ///< zero; descriptors of further size classes go here
 };
+
+/// A ring's place among the rings: of each shard the one of magazines with slots (FULL), then the
+/// one of magazines without (EMPTY).
+enum class RingId : std::uint32_t {};
+
+constexpr RingId full_ring(std::uint32_t shard) noexcept { return RingId{shard * kRingsPerShard}; }
+constexpr RingId empty_ring(std::uint32_t shard) noexcept {
+    return RingId{shard * kRingsPerShard + 1U};
+}
+/// What the word of a magazine says to which ring `r` has a hint.
+constexpr MagazineState state_in(RingId r) noexcept {
+    return raw(r) % kRingsPerShard == 0 ? MagazineState::kFull : MagazineState::kEmpty;
+}
 
 /// Head and tail of one ring. Each only hints at a position: the cells decide.
 struct RingState {
@@ -232,9 +258,7 @@ struct Live {
     std::atomic<std::uint32_t> growth_deaths;  ///< growths in a row that the daemon didn't outlive
     std::atomic<std::uint64_t> ticked_at;      ///< ns of CLOCK_BOOTTIME that `now` stands for
     std::atomic<std::uint32_t> ticked_in;      ///< inode of the time namespace it was read in
-    RingState full;                            ///< magazines with slots
-    RingState empty;                           ///< magazines without
-    std::uint8_t reserved[kPage - 7 * kCacheLine];
+    std::uint8_t reserved[kPage - 192];
 };
 
 /// One segment's share of the arrays. Entries below Live::segment_count never change.
@@ -285,12 +309,18 @@ constexpr std::uint32_t kRevoked = 1;  ///< a thief looks at this lane
 constexpr std::uint32_t kFenced = 2;   ///< membarrier is refused here: the owner fences by itself
 constexpr std::uint32_t kShutOut = 4;  ///< the client was ended: never cleared while it may live
 
+/// LaneRecord::busy. A lane that searches has nothing in its hands but its two magazines, and says
+/// kAtWork before it takes anything.
+constexpr std::uint32_t kIdle = 0;
+constexpr std::uint32_t kAtWork = 1;
+constexpr std::uint32_t kSearching = 2;
+
 /// A lane: the record of one thread's work. Counters only grow, through owner after owner.
 struct LaneRecord {
     std::atomic<std::uint64_t> word;      ///< LaneWord
     std::atomic<std::uint32_t> loaded;    ///< MagazineId in use
     std::atomic<std::uint32_t> previous;  ///< MagazineId of its other one
-    std::atomic<std::uint32_t> busy;      ///< 1 while an operation is under way
+    std::atomic<std::uint32_t> busy;      ///< kIdle, kAtWork, kSearching
     std::atomic<std::uint32_t> revoked;   ///< kRevoked, kFenced, kShutOut
     std::atomic<std::uint32_t> waiting;   ///< threads of it that sleep in get_for
     std::atomic<std::uint32_t> pulse;     ///< grows each time one of these looks for a slot
@@ -337,7 +367,7 @@ constexpr std::uint64_t kFingerprint = [] {
           std::uint64_t{sizeof(SegmentHeader)}, std::uint64_t{sizeof(ClientRecord)},
           std::uint64_t{sizeof(LaneRecord)}, std::uint64_t{sizeof(SlotRecord)},
           std::uint64_t{sizeof(MagazineHead)}, std::uint64_t{sizeof(Geometry)},
-          std::uint64_t{alignof(Live)}, std::uint64_t{offsetof(Live, full)},
+          std::uint64_t{alignof(Live)}, std::uint64_t{offsetof(Live, reserved)},
           std::uint64_t{offsetof(Header, geometry)}, std::uint64_t{kCacheLine},
           std::uint64_t{kPage}, std::uint64_t{kMaxSegments}, std::uint64_t{kMagazinesPerLane},
           std::uint64_t{kLanesPerClient},
@@ -359,13 +389,13 @@ static_assert(sizeof(std::atomic<std::uint64_t>) == 8 && sizeof(std::atomic<std:
 static_assert(kSharedLayout<Shape> && sizeof(Shape) == 24);
 static_assert(offsetof(Shape, slot_size) == 0 && offsetof(Shape, max_slots) == 8);
 static_assert(offsetof(Shape, magazine_capacity) == 12 && offsetof(Shape, client_count) == 16);
+static_assert(offsetof(Shape, shard_count) == 20 && offsetof(Shape, channel_room) == 22);
 
 static_assert(kSharedLayout<Geometry> && sizeof(Geometry) == 128);
 static_assert(offsetof(Geometry, slot_stride) == 24 && offsetof(Geometry, range_bytes) == 32);
 static_assert(offsetof(Geometry, clients_offset) == 40 && offsetof(Geometry, lanes_offset) == 48);
 static_assert(offsetof(Geometry, lane_map_offset) == 56);
-static_assert(offsetof(Geometry, full_ring_offset) == 64);
-static_assert(offsetof(Geometry, empty_ring_offset) == 72);
+static_assert(offsetof(Geometry, rings_offset) == 64 && offsetof(Geometry, cells_offset) == 72);
 static_assert(offsetof(Geometry, records_offset) == 80);
 static_assert(offsetof(Geometry, magazines_offset) == 88 && offsetof(Geometry, slots_offset) == 96);
 static_assert(offsetof(Geometry, index_granule) == 104);
@@ -399,8 +429,7 @@ static_assert(offsetof(Live, grown) == 144 && offsetof(Live, grow_failures) == 1
 static_assert(offsetof(Live, daemon_pid) == 160 && offsetof(Live, daemon_starts) == 164);
 static_assert(offsetof(Live, growing) == 168 && offsetof(Live, growth_deaths) == 172);
 static_assert(offsetof(Live, ticked_at) == 176 && offsetof(Live, ticked_in) == 184);
-static_assert(offsetof(Live, full) == 192 && offsetof(Live, empty) == 320);
-static_assert(offsetof(Live, reserved) == 448);
+static_assert(offsetof(Live, reserved) == 188);
 
 static_assert(kSharedLayout<SegmentEntry> && sizeof(SegmentEntry) == 32);
 static_assert(offsetof(SegmentEntry, first_index) == 0 && offsetof(SegmentEntry, slot_count) == 4);

@@ -77,11 +77,14 @@ public:
     [[nodiscard]] static std::atomic<std::uint32_t>* items(MagazineHead& m) noexcept {
         return reinterpret_cast<std::atomic<std::uint32_t>*>(&m + 1);
     }
-    [[nodiscard]] std::atomic<std::uint64_t>* full_cells() const noexcept {
-        return at<std::atomic<std::uint64_t>>(geometry_.full_ring_offset);
+    [[nodiscard]] std::uint32_t shard_count() const noexcept { return geometry_.shape.shard_count; }
+    [[nodiscard]] RingState& ring_state(RingId r) const noexcept {
+        return at<RingState>(geometry_.rings_offset)[raw(r)];
     }
-    [[nodiscard]] std::atomic<std::uint64_t>* empty_cells() const noexcept {
-        return at<std::atomic<std::uint64_t>>(geometry_.empty_ring_offset);
+    /// The first of ring_capacity cells.
+    [[nodiscard]] std::atomic<std::uint64_t>* ring_cells(RingId r) const noexcept {
+        return at<std::atomic<std::uint64_t>>(geometry_.cells_offset) +
+               std::uint64_t{raw(r)} * geometry_.ring_capacity;
     }
     [[nodiscard]] std::byte* slot(SlotIndex i) const noexcept {
         return base_ + geometry_.offset_of(i);
@@ -141,6 +144,14 @@ private:
     std::uint32_t magazine_capacity_ = 0;
     Geometry geometry_;
 };
+
+/// Calls `visit(RingId)` for each ring.
+template <typename Visit>
+void for_each_ring(const Pool& pool, Visit&& visit) {
+    for (std::uint32_t r = 0; r < pool.geometry().ring_count(); ++r) {
+        visit(RingId{r});
+    }
+}
 
 /// Calls `visit(SlotIndex)` for every slot there is, in ascending order: the indices skipped
 /// between segments are none. Each index at most once, whatever the segment table says.

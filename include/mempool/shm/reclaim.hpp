@@ -250,28 +250,28 @@ std::uint32_t mend_words(DaemonDepot& depot, const std::vector<Garbled>& garbled
 
 }  // namespace detail
 
-/// Pushes a hint for every FULL or EMPTY magazine that stands in no cell of its ring. A hint too
+/// Pushes a hint for every FULL or EMPTY magazine that stands in no cell of such a ring. A hint too
 /// many does no harm, so it needs no care about those who give and claim meanwhile.
 inline std::uint32_t rehint(const Pool& pool) {
     DaemonDepot depot(pool);
     std::vector<bool> hinted_full(pool.geometry().magazine_count);
     std::vector<bool> hinted_empty(pool.geometry().magazine_count);
-    const auto mark = [](const Ring& ring, std::vector<bool>& hinted) {
+    for_each_ring(pool, [&](RingId r) {
+        const Ring ring(pool, r);
+        auto& hinted = state_in(r) == MagazineState::kFull ? hinted_full : hinted_empty;
         for (std::uint32_t k = 0; k < ring.capacity(); ++k) {
             const std::uint32_t m = raw(ring.cell(k));
             if (m < hinted.size()) {
                 hinted[m] = true;
             }
         }
-    };
-    mark(depot.full_ring(), hinted_full);
-    mark(depot.empty_ring(), hinted_empty);
+    });
     std::uint32_t pushed = 0;
     for (std::uint32_t m = 1; m < pool.magazine_limit(); ++m) {
         const MagazineWord word{pool.magazine(MagazineId{m}).word.load(std::memory_order_relaxed)};
         const bool missing = (word.state() == MagazineState::kFull && !hinted_full[m]) ||
                              (word.state() == MagazineState::kEmpty && !hinted_empty[m]);
-        if (missing && depot.hint(MagazineId{m})) {
+        if (missing && depot.hint(MagazineId{m}, m)) {
             ++pushed;
         }
     }

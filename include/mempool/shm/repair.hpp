@@ -63,9 +63,9 @@ namespace detail {
 /// ABA:    who read a cell or a position before finds another lap there, so its CAS fails. Did it
 ///         succeed, 2^32 laps later, that were one hint too many or too few.
 /// Crash:  cells and positions contradict each other: the audit finds it, and it is done again.
-inline void empty_ring(const Pool& pool, std::uint32_t which) noexcept {
-    RingState& state = which == kFullRing ? pool.live().full : pool.live().empty;
-    std::atomic<std::uint64_t>* cells = which == kFullRing ? pool.full_cells() : pool.empty_cells();
+inline void clear_ring(const Pool& pool, RingId ring) noexcept {
+    RingState& state = pool.ring_state(ring);
+    std::atomic<std::uint64_t>* cells = pool.ring_cells(ring);
     const std::uint32_t capacity = pool.geometry().ring_capacity;
     const int shift = std::countr_zero(capacity);
     const auto lap =
@@ -98,7 +98,7 @@ public:
     bool mend(const Finding& f, DaemonDepot& depot, Filler& filler) {
         switch (f.fault) {
             case Fault::kRing:
-                empty_ring(pool_, f.where);
+                clear_ring(pool_, RingId{f.where});
                 return true;
             case Fault::kSlotUnlisted:
                 return take_slot(pool_, filler, SlotIndex{f.where}, SlotWord{f.word}, erase_);
@@ -150,18 +150,20 @@ inline std::uint64_t mend_lane_map(const Pool& pool) noexcept {
 
 }  // namespace detail
 
-/// Whether both rings' positions and cells fit together.
+/// Whether all rings' positions and cells fit together.
 [[nodiscard]] inline bool rings_fit(const Pool& pool) noexcept {
-    return detail::ring_fits(pool, kFullRing) && detail::ring_fits(pool, kEmptyRing);
+    bool fit = true;
+    for_each_ring(pool, [&](RingId r) { fit = fit && detail::ring_fits(pool, r); });
+    return fit;
 }
 
 /// Makes those rings anew that don't fit; how many hints they have then got, or have got anyway.
 inline std::uint32_t mend_rings(const Pool& pool) {
-    for (const std::uint32_t ring : {kFullRing, kEmptyRing}) {
-        if (!detail::ring_fits(pool, ring)) {
-            detail::empty_ring(pool, ring);
+    for_each_ring(pool, [&](RingId r) {
+        if (!detail::ring_fits(pool, r)) {
+            detail::clear_ring(pool, r);
         }
-    }
+    });
     return rehint(pool);
 }
 

@@ -21,6 +21,7 @@
 #include <cstdint>
 
 #include "mempool/shm/layout.hpp"
+#include "mempool/shm/pool.hpp"
 
 namespace mempool::shm {
 
@@ -36,6 +37,8 @@ class Ring {
 public:
     Ring(RingState& state, std::atomic<std::uint64_t>* cells, std::uint32_t capacity) noexcept
         : state_(&state), cells_(cells), mask_(capacity - 1), shift_(log2(capacity)) {}
+    Ring(const Pool& pool, RingId id) noexcept
+        : Ring(pool.ring_state(id), pool.ring_cells(id), pool.geometry().ring_capacity) {}
 
     /// Appends a hint to `m`; false if the ring is full (the hint is then missing until the daemon
     /// compares words with cells). The magazine's word must already say FULL or EMPTY.

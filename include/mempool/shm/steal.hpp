@@ -36,6 +36,7 @@ namespace mempool::shm {
 /// What one look for a victim came to.
 struct Loot {
     MagazineId magazine = kNoMagazine;  ///< now the thief's, with slots
+    bool stolen = false;                ///< and no hint was removed for it: to be counted
     bool others_busy = false;           ///< a lane with slots was in mid-operation: look again
 };
 
@@ -72,6 +73,7 @@ Loot strike(Depot& depot, LaneId me, const std::array<Victim, Most>& victims,
     for (std::size_t k = 0; k < count; ++k) {
         pool.lane(victims[k].lane).revoked.fetch_or(kRevoked, std::memory_order_seq_cst);  // S2
     }
+    depot.begin_work();                                   // X0
     const bool reaches_all = barrier();                   // S3
     std::atomic_thread_fence(std::memory_order_seq_cst);  // S3, for lanes that fence themselves
     Loot loot;
@@ -90,6 +92,7 @@ Loot strike(Depot& depot, LaneId me, const std::array<Victim, Most>& victims,
         }
         if (depot.count(victims[k].magazine) != 0) {
             loot.magazine = victims[k].magazine;
+            loot.stolen = true;
             break;
         }
         depot.give(victims[k].magazine);  // emptied since S1
