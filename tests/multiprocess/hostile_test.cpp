@@ -185,7 +185,7 @@ TEST_F(Hostile, RingsThatAreRewrittenAllTheTimeHoldUpNobody) {
     constexpr std::size_t kWords = sizeof(std::uint64_t);
     const mempool::PoolStatus status = Inspector::open(pool_, options()).status();
     ASSERT_EQ(status.magazine_capacity, 4U);
-    const std::uint32_t shards = status.shards;
+    const std::uint64_t shards = status.shards;
     const auto geometry =
         *mempool::shm::make_geometry({.slot_size = 64,
                                       .max_slots = 1024,
