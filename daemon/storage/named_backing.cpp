@@ -49,9 +49,8 @@ UniqueFd NamedBacking::create(std::uint32_t number) {
     if (held_.contains(number)) {
         fail(EEXIST, "cannot create " + describe(number));
     }
-    const bool plain = number != 0 && random_part(0) == 0;
     for (int attempt = 0;; ++attempt) {
-        const std::uint64_t random = plain ? 0 : random_number();
+        const std::uint64_t random = random_number();
         const std::string name = shm::object_name(pool_, number, random);
         // The index first: what a daemon that dies here leaves is known to be its own.
         record([&](shm::PoolIndex&, shm::IndexedPool& pool) {
@@ -71,14 +70,6 @@ UniqueFd NamedBacking::create(std::uint32_t number) {
             forget(number);
             if (e.code() != std::errc::file_exists || attempt >= 100) {
                 throw;
-            }
-            if (plain) {
-                const UniqueFd there = look_at_object(name);
-                fail(EEXIST,
-                     fmt::format("cannot create {}: what stands there belongs to {}; remove it as "
-                                 "its owner or root, or begin a new pool under another name",
-                                 path_of(name),
-                                 there ? describe_user(status_of(there.get()).st_uid) : "nobody"));
             }
         }
     }
@@ -178,7 +169,7 @@ std::string NamedBacking::mend_names() {
         const std::string fault = mend_name(number, held);
         missing += missing.empty() || fault.empty() ? fault : "; " + fault;
     }
-    const std::string fault = random_part(0) == 0 ? std::string() : mend_plain();
+    const std::string fault = mend_plain();
     return missing + (missing.empty() || fault.empty() ? fault : "; " + fault);
 }
 
@@ -222,7 +213,7 @@ std::string NamedBacking::mend_name(std::uint32_t number, HeldObject& held) {
 // The plain name is a courtesy to people who look into /dev/shm: no program goes by it.
 std::string NamedBacking::mend_plain() {
     const auto first = held_.find(0);
-    if (first == held_.end() || first->second.name() == plain_name()) {
+    if (first == held_.end()) {
         return {};
     }
     const std::string path = path_of(plain_name());

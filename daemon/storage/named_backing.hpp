@@ -111,7 +111,6 @@ private:
     [[nodiscard]] std::optional<HeldObject> take(const std::string& name,
                                                  std::uint64_t random) const;
     bool take_indexed(const mempool::shm::IndexedPool& known);
-    void take_unindexed(const mempool::shm::IndexedPool& known);
     void take_nameless(std::uint32_t number, const mempool::shm::IndexedObject& object);
     void drop_nameless();
     void remove_unfinished(const mempool::shm::IndexedPool& known);

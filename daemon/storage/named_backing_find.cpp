@@ -101,7 +101,6 @@ bool NamedBacking::take_indexed(const shm::IndexedPool& known) {
     }
     if (held_.contains(0)) {
         lock_first(true);
-        take_unindexed(known);
         return true;
     }
     const std::string reason =
@@ -113,24 +112,6 @@ bool NamedBacking::take_indexed(const shm::IndexedPool& known) {
     }
     record([](shm::PoolIndex&, shm::IndexedPool& pool) { pool.objects.clear(); });
     return false;
-}
-
-// A release without an index served the pool in between and made it grow.
-void NamedBacking::take_unindexed(const shm::IndexedPool& known) {
-    Table table;
-    const UniqueFd readable = held_.at(0).open(false);
-    // Such a release knows plain names only.
-    if (random_part(0) != 0 || !read_table(readable.get(), table)) {
-        return;
-    }
-    for (const auto& [number, object] : known.objects) {
-        table.entries.at(number) = {};  // of these the index says more
-    }
-    if (take_listed(table, known.uuid)) {
-        log_warning("pool '{}': the index in {} did not know all of its segments; it does now",
-                    pool_, runtime_->path());
-        record_all(known.uuid);
-    }
 }
 
 // What the service manager kept because it had lost its name.

@@ -44,12 +44,6 @@ std::uint64_t Storage::key() const noexcept {
     return key | 1U;
 }
 
-std::uint32_t Storage::incompat() const noexcept {
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, &header_.at(offsetof(shm::Header, incompat)), sizeof(bits));
-    return bits;
-}
-
 void Storage::open_first(UniqueFd own) {
     StoredSegment first;
     first.own = std::move(own);

@@ -98,8 +98,6 @@ public:
     [[nodiscard]] std::uint32_t slots() const noexcept;
     /// Tells this pool from another that has or had its name; never 0.
     [[nodiscard]] std::uint64_t key() const noexcept;
-    /// Header::incompat as this daemon made or checked it.
-    [[nodiscard]] std::uint32_t incompat() const noexcept;
     /// Writes header and segment table anew where they differ from what this daemon made or
     /// checked. What others see is then what it works by.
     struct Restored {

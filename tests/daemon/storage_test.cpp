@@ -75,27 +75,6 @@ protected:
         return key | 1U;
     }
 
-    // Makes the grown pool one of the release that had plain names and no index.
-    void make_old() {
-        std::filesystem::remove(path());
-        for (std::uint32_t number = 3; number-- > 0;) {
-            const std::string object = path(number);
-            poke_value(2 * shm::kPage + number * sizeof(shm::SegmentEntry) +
-                           offsetof(shm::SegmentEntry, object),
-                       std::uint64_t{0});
-            if (number == 0) {
-                poke_value(offsetof(shm::Header, incompat), 0U);
-                std::filesystem::rename(object, path());
-            } else {
-                poke_value(
-                    offsetof(shm::SegmentHeader, entry) + offsetof(shm::SegmentEntry, object),
-                    std::uint64_t{0}, number);
-                std::filesystem::rename(object, path("." + std::to_string(number)));
-            }
-        }
-        runtime_.update([](shm::PoolIndex& index) { index = {}; });
-    }
-
     // A pool that was served once and has two more segments.
     void make_grown_pool() {
         const auto storage = create();
@@ -543,16 +522,6 @@ TEST_F(StorageTest, TheIndexIsReadAgain) {
     EXPECT_EQ(status.st_mode & 0777U, 0700U);
 }
 
-TEST_F(StorageTest, APoolOfAReleaseWithPlainNamesIsTakenOverAndGrowsUnderThem) {
-    make_grown_pool();
-    make_old();
-    const auto storage = start();
-    EXPECT_EQ(storage->slots(), 127U);
-    add_segment(*storage, 5, kNow);
-    EXPECT_THAT(objects_of(name_),
-                ElementsAre(first(), first() + ".1", first() + ".2", first() + ".3"));
-}
-
 TEST_F(StorageTest, ANameThatIsRemovedComesBack) {
     const auto storage = create();
     add_segment(*storage, 70, kNow);
@@ -621,17 +590,6 @@ TEST_F(StorageTest, ATableThatNamesAnotherPoolsObjectGetsNothing) {
     EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 1U);
     mempool_test::remove_pool(other + "x");
     mempool_test::remove_pool(other);
-}
-
-// A release without an index served it in between, and made it grow.
-TEST_F(StorageTest, AnIndexThatLacksSegmentsIsCompleted) {
-    make_grown_pool();
-    make_old();
-    start();
-    runtime_.update([&](shm::PoolIndex& index) { index.pools.at(name_).objects.erase(2); });
-    EXPECT_EQ(start()->slots(), 127U);
-    EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 3U);
-    EXPECT_TRUE(runtime_.index().aside.empty());
 }
 
 TEST_F(StorageTest, ARuntimeDirectoryThatWasRemovedComesBack) {
