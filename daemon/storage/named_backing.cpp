@@ -98,6 +98,13 @@ bool NamedBacking::is_kept(std::uint32_t number) const {
     return object != pool->second.objects.end() && object->second.inode != 0;
 }
 
+void NamedBacking::leave() {
+    for (const std::uint32_t number : stored_) {
+        store_->put_back(pool_, number, open(number, true));
+    }
+    lock_.reset();
+}
+
 void NamedBacking::forget(std::uint32_t number) noexcept {
     try {
         record([&](shm::PoolIndex&, shm::IndexedPool& pool) { pool.objects.erase(number); });
@@ -130,9 +137,6 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
         const std::uint32_t k = at->first;
         HeldObject held = std::move(at->second);
         held_.erase(at);
-        if (k == 0) {
-            held.remove_link(plain_name());
-        }
         const auto name = [&] { return k == 0 ? to : fmt::format("{}.{}", to, k); };
         int error = held.rename(name());
         for (int attempt = 2; error == EEXIST && attempt <= 100; ++attempt) {
@@ -142,6 +146,9 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
         if (error != 0) {
             fail(error,
                  fmt::format("cannot rename {} to {}", path_of(held.name()), path_of(name())));
+        }
+        if (k == 0) {
+            held.remove_link(plain_name());
         }
         first = first.empty() ? held.name() : first;
         record([&](shm::PoolIndex& index, shm::IndexedPool& pool) {

@@ -81,6 +81,7 @@ public:
     void keep(std::uint32_t number, int fd, const mempool::shm::Uuid& uuid) override;
     [[nodiscard]] bool is_kept(std::uint32_t number) const override;
     void give_up() noexcept override { lock_.reset(); }
+    void leave() override;
 
     void remove(std::uint32_t number) noexcept override;
     std::string set_aside(std::uint32_t number, std::uint64_t now,

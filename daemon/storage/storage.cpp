@@ -38,9 +38,9 @@ std::uint32_t Storage::slots() const noexcept {
     return count;
 }
 
-std::uint64_t Storage::key() const noexcept {
+std::uint64_t pool_key(const std::uint8_t* uuid) noexcept {
     std::uint64_t key = 0;
-    std::memcpy(&key, uuid_.data(), sizeof(key));
+    std::memcpy(&key, uuid, sizeof(key));
     return key | 1U;
 }
 
