@@ -321,7 +321,7 @@ std::vector<SegmentInfo> Inspector::segments() const {
         const auto number = static_cast<std::uint32_t>(segments.size());
         segments.push_back(
             {.number = number,
-             .object = (entry.object == 0 && !impl_->identity().plain_names ? "memfd:" : "") +
+             .object = (entry.object == 0 ? "memfd:" : "") +
                        shm::object_name(impl_->identity().name, number, entry.object).substr(1),
              .first_index = entry.first_index,
              .slots = entry.slot_count,

@@ -119,7 +119,6 @@ PoolIdentity identity_of(const shm::Header& header, std::uint64_t file_bytes,
     std::memcpy(identity.uuid.data(), header.uuid, identity.uuid.size());
     identity.created_at = header.created_at;
     identity.file_bytes = file_bytes;
-    identity.plain_names = (header.incompat & shm::kBoundary) == 0;
     return identity;
 }
 
@@ -196,11 +195,9 @@ void Mapping::extend(const Fetch& fetch) noexcept {
 
 void Mapping::map_segment(std::uint32_t number, const shm::SegmentEntry& entry,
                           const Fetch& fetch) {
-    // Without a random part there is no name that only the daemon could have given: what stands
-    // under the plain one is a segment in pools of the release before alone.
-    shm::UniqueFd fd = entry.object == 0 && !identity_.plain_names
-                           ? shm::UniqueFd{}
-                           : open_object(identity_.name, number, entry.object, true);
+    // Without a random part there is no name that only the daemon could have given.
+    shm::UniqueFd fd = entry.object == 0 ? shm::UniqueFd{}
+                                         : open_object(identity_.name, number, entry.object, true);
     if (!fd || !is_segment(fd.get(), identity_, number, entry)) {
         fd = fetch(number);
         if (!fd || !is_segment(fd.get(), identity_, number, entry) ||

@@ -27,7 +27,6 @@ struct PoolIdentity {
     std::uint64_t created_at = 0;  ///< seconds since the epoch
     std::uint64_t file_bytes = 0;  ///< size of segment 0's object
     bool sealed = false;           ///< made of memfds that nobody can truncate, without names
-    bool plain_names = false;      ///< made by a release that gave the segments plain names
 };
 
 /// Reads and checks the header of `pool`, whose segment 0 `fd` is. Throws Error: EPROTO for what is

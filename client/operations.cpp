@@ -220,7 +220,7 @@ bool ClientImpl::still_out(shm::Taken t) const noexcept {
 // cleaned: whoever stops in between can't wipe what a next holder wrote.
 Errc ClientImpl::put_clean(shm::Taken t, std::uint32_t limit, bool erase,
                            shm::PutResult& result) noexcept {
-    const Errc no_lane = with_lane([&](shm::Lane& lane) { result = lane.seize(t, limit); });
+    const Errc no_lane = with_lane([&](shm::Lane& lane) { result = lane.adopt(t, limit); });
     if (no_lane != kNone || result != shm::PutResult::kOk) {
         return no_lane;
     }

@@ -15,6 +15,7 @@
 #include "daemon/base/notify.hpp"
 #include "daemon/base/thread.hpp"
 #include "daemon/storage/fault_guard.hpp"
+#include "daemon/supervision/former_clients.hpp"
 
 namespace mempoold {
 
@@ -89,11 +90,26 @@ void Daemon::start_pools() {
     for (const PoolConfig& pool : config_.pools) {
         start_pool(pool);
     }
-    if (service_.pools.empty()) {
+    if (service_.pools.empty() && !any_in_use()) {
         throw std::runtime_error("no pool could be served; see the errors above");
     }
     drop_what_nobody_serves();
-    store_.drop_clients();
+    drop_clients();
+}
+
+bool Daemon::any_in_use() const noexcept {
+    return std::any_of(not_served_.begin(), not_served_.end(),
+                       [](const auto& item) { return item.second.in_use; });
+}
+
+void Daemon::drop_clients() noexcept {
+    if (!any_in_use()) {
+        store_.drop_clients();
+    }
+}
+
+PoolStart::FormerClients Daemon::former_clients() const {
+    return [this](int file) { return living_former_clients(file, store_); };
 }
 
 // Nobody could come to such a pool any more, and its memory would stay taken.
@@ -102,6 +118,9 @@ void Daemon::drop_what_nobody_serves() {
         return;  // a file that can't be read may be of such a pool: a reload will tell
     }
     for (const std::string& name : store_.left()) {
+        if (not_served_.contains(name)) {
+            continue;  // left to its clients
+        }
         log_warning(
             "pool '{}' was one of memfds and is not configured as such any more: it is given up; "
             "clients that are attached keep it among themselves",
@@ -112,26 +131,26 @@ void Daemon::drop_what_nobody_serves() {
 
 void Daemon::start_pool(const PoolConfig& config) {
     try {
-        PoolStart start(config, epoch_now(), &store_, &listener_->runtime());
+        PoolStart start(config, epoch_now(), &store_, &listener_->runtime(), former_clients());
         while (!start.step()) {
             notify_busy();
         }
         put_in_service(start);
     } catch (const std::exception& e) {
-        pool_failed(config.name, e.what());
+        pool_failed(config.name, e);
     }
 }
 
 void Daemon::start_pool_later(const PoolConfig& config) {
     try {
-        const auto start =
-            std::make_shared<PoolStart>(config, epoch_now(), &store_, &listener_->runtime());
+        const auto start = std::make_shared<PoolStart>(config, epoch_now(), &store_,
+                                                       &listener_->runtime(), former_clients());
         worker_.submit_steps([start] { return start->step(); },
                              [this, start] {
                                  try {
                                      put_in_service(*start);
                                  } catch (const std::exception& e) {
-                                     pool_failed(start->config().name, e.what());
+                                     pool_failed(start->config().name, e);
                                  }
                                  if (--starting_ == 0) {
                                      applied();
@@ -139,7 +158,7 @@ void Daemon::start_pool_later(const PoolConfig& config) {
                              });
         ++starting_;
     } catch (const std::exception& e) {
-        pool_failed(config.name, e.what());
+        pool_failed(config.name, e);
     }
 }
 
@@ -153,16 +172,16 @@ void Daemon::put_in_service(PoolStart& start) {
     not_served_.erase(config.name);
 }
 
-void Daemon::pool_failed(const std::string& name, const std::string& why) {
-    log_error("pool '{}' is not served: {}", name, why);
-    not_served_[name] = why;
+void Daemon::pool_failed(const std::string& name, const std::exception& why) {
+    log_error("pool '{}' is not served: {}", name, why.what());
+    not_served_[name] = {.why = why.what(), .in_use = dynamic_cast<const InUse*>(&why) != nullptr};
 }
 
 std::string Daemon::describe_state() const {
     std::string state = reload_fault_.empty() ? "" : "reload failed: " + reload_fault_ + "; ";
     state += place_fault_.empty() ? "" : place_fault_ + "; ";
-    for (const auto& [name, why] : not_served_) {
-        state += fmt::format("NOT SERVED: '{}': {}; ", name, why);
+    for (const auto& [name, fault] : not_served_) {
+        state += fmt::format("NOT SERVED: '{}': {}; ", name, fault.why);
     }
     for (const std::string& fault : config_.faults) {
         state += fmt::format("LEFT OUT: {}; ", fault);
@@ -177,7 +196,7 @@ std::string Daemon::describe_pools() const {
                        name, pool->storage().slots(),
                        format_size(pool->view().geometry().shape.slot_size));
     }
-    return pools;
+    return pools.empty() ? "none" : pools;
 }
 
 void Daemon::await_signal() {
@@ -261,6 +280,7 @@ void Daemon::apply(Config next) {
 }
 
 void Daemon::applied() {
+    drop_clients();
     log_info("configuration reloaded; pools {}", describe_pools());
     reload_done();
 }
@@ -370,7 +390,7 @@ void Daemon::drop_faulted() {
             "pool '{}': somebody truncated its file; it is not served any more. A reload (SIGHUP) "
             "sets it aside and makes it anew",
             item.first);
-        not_served_[item.first] = "somebody truncated its file";
+        not_served_[item.first] = {.why = "somebody truncated its file"};
         service_.supervisor.drop(*pool);
         pool->give_up();
         return true;

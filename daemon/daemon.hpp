@@ -8,6 +8,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstddef>
+#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -39,6 +40,11 @@ public:
 private:
     void start_pools();
     void drop_what_nobody_serves();
+    /// Pidfds of clients, unless a pool that is left to its clients may need them.
+    void drop_clients() noexcept;
+    [[nodiscard]] bool any_in_use() const noexcept;
+    /// Who uses a pool of the former layout.
+    [[nodiscard]] PoolStart::FormerClients former_clients() const;
     /// At once; a pool that can't be served is noted, and harms no other.
     void start_pool(const PoolConfig& config);
     /// The same, but the worker makes what takes long. The last one to be
@@ -46,7 +52,7 @@ private:
     void start_pool_later(const PoolConfig& config);
     /// `start` has no more steps to do.
     void put_in_service(PoolStart& start);
-    void pool_failed(const std::string& name, const std::string& why);
+    void pool_failed(const std::string& name, const std::exception& why);
     [[nodiscard]] std::string describe_pools() const;
     /// For the unit's status: what is not as it should be comes first.
     [[nodiscard]] std::string describe_state() const;
@@ -86,9 +92,13 @@ private:
     boost::asio::steady_timer second_timer_{io_};
     boost::asio::steady_timer watchdog_timer_{io_};
 
-    std::map<std::string, std::string> not_served_;  ///< pools, and why
-    std::string reload_fault_;                       ///< why the last reload changed nothing
-    std::string place_fault_;                        ///< of socket or runtime directory
+    struct NotServed {
+        std::string why;
+        bool in_use = false;  ///< by clients of the former release, to whom it is left
+    };
+    std::map<std::string, NotServed> not_served_;  ///< by pool
+    std::string reload_fault_;                     ///< why the last reload changed nothing
+    std::string place_fault_;                      ///< of socket or runtime directory
     /// Shared with the thread that loads the configuration, which may outlive the daemon.
     struct Loader {
         std::mutex mutex;

@@ -95,21 +95,6 @@ Answer end_client(Service& service, Conversation& c, const PoolPtr& pool, const 
     if (how != shm::EndHow::kRefuse && how != shm::EndHow::kForce) {
         return deny(EINVAL, "an unknown way to end a client: use matching releases");
     }
-    if (!pool->heeds_ends() && how == shm::EndHow::kForce && client->pidfd() < 0) {
-        // Nobody but the operator can know that it has ended, and nothing else would free its id.
-        log_warning("pool '{}': uid {} says that client {}, which cannot be seen, has ended",
-                    pool->name(), c.peer.uid, wanted.client);
-        client->process_ended([reply = reply_of(c, request)](const shm::Reclaimed& taken) {
-            reply(reply_with(payload::Ended{.slots = taken.slots, .magazines = taken.magazines}));
-        });
-        return later();
-    }
-    if (!pool->heeds_ends()) {
-        return deny(EOPNOTSUPP,
-                    fmt::format("clients of pool '{}' may be of a release that does not "
-                                "know that it can be ended: use --kill",
-                                pool->name()));
-    }
     log_info("pool '{}': uid {} ends client {}", pool->name(), c.peer.uid, wanted.client);
     const bool force = how == shm::EndHow::kForce;
     client->end_by_operator(force, [reply = reply_of(c, request), client, force,

@@ -58,6 +58,8 @@ public:
     [[nodiscard]] virtual bool is_kept(std::uint32_t number) const = 0;
     /// Lets another backing take over what this one has.
     virtual void give_up() noexcept = 0;
+    /// The pool is left as find() found it, for a backing that is made for it later.
+    virtual void leave() = 0;
 
     virtual void remove(std::uint32_t number) noexcept = 0;
     /// Takes segment `number` (0: all of them) out of the way of a new one, for `reason`, without

@@ -155,6 +155,10 @@ std::map<std::uint32_t, UniqueFd> FdStore::take(std::string_view pool) {
     return taken;
 }
 
+void FdStore::put_back(std::string_view pool, std::uint32_t number, UniqueFd fd) {
+    inherited_[{std::string(pool), number}] = std::move(fd);
+}
+
 std::vector<std::string> FdStore::left() const {
     std::vector<std::string> pools;
     for (const auto& [key, fd] : inherited_) {
@@ -194,6 +198,11 @@ UniqueFd FdStore::take_client(const ClientName& client) {
     UniqueFd pidfd = std::move(found->second);
     inherited_clients_.erase(found);
     return pidfd;
+}
+
+int FdStore::client(const ClientName& client) const noexcept {
+    const auto found = inherited_clients_.find(client);
+    return found == inherited_clients_.end() ? -1 : found->second.get();
 }
 
 void FdStore::drop_clients() noexcept {

@@ -40,6 +40,8 @@ public:
 
     /// The segments of `pool` that a former daemon left, by number; they are then the caller's.
     std::map<std::uint32_t, mempool::shm::UniqueFd> take(std::string_view pool);
+    /// Somebody who took it lets it wait for a later take(); what is kept does not change.
+    void put_back(std::string_view pool, std::uint32_t number, mempool::shm::UniqueFd fd);
     /// Names of pools whose segments nobody has taken.
     [[nodiscard]] std::vector<std::string> left() const;
     /// Lets go of all segments of `pool` that nobody has taken.
@@ -53,6 +55,8 @@ public:
 
     /// The pidfd of that client, if a former daemon left one.
     mempool::shm::UniqueFd take_client(const ClientName& client);
+    /// The same, which stays the store's; -1 if there is none.
+    [[nodiscard]] int client(const ClientName& client) const noexcept;
     /// Lets go of all clients' pidfds that nobody has taken.
     void drop_clients() noexcept;
     /// Gives a client's pidfd to the service manager to keep, if there is one and it has room: some

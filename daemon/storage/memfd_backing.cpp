@@ -74,6 +74,14 @@ public:
         return files_.contains(number);
     }
     void give_up() noexcept override {}
+    void leave() override {
+        for (auto& [number, fd] : files_) {
+            if (store_ != nullptr) {
+                store_->put_back(pool_, number, std::move(fd));
+            }
+        }
+        files_.clear();
+    }
     std::string mend_names() override { return {}; }
     void remove(std::uint32_t number) noexcept override {
         files_.erase(number);

@@ -49,9 +49,8 @@ UniqueFd NamedBacking::create(std::uint32_t number) {
     if (held_.contains(number)) {
         fail(EEXIST, "cannot create " + describe(number));
     }
-    const bool plain = number != 0 && random_part(0) == 0;
     for (int attempt = 0;; ++attempt) {
-        const std::uint64_t random = plain ? 0 : random_number();
+        const std::uint64_t random = random_number();
         const std::string name = shm::object_name(pool_, number, random);
         // The index first: what a daemon that dies here leaves is known to be its own.
         record([&](shm::PoolIndex&, shm::IndexedPool& pool) {
@@ -71,14 +70,6 @@ UniqueFd NamedBacking::create(std::uint32_t number) {
             forget(number);
             if (e.code() != std::errc::file_exists || attempt >= 100) {
                 throw;
-            }
-            if (plain) {
-                const UniqueFd there = look_at_object(name);
-                fail(EEXIST,
-                     fmt::format("cannot create {}: what stands there belongs to {}; remove it as "
-                                 "its owner or root, or begin a new pool under another name",
-                                 path_of(name),
-                                 there ? describe_user(status_of(there.get()).st_uid) : "nobody"));
             }
         }
     }
@@ -105,6 +96,13 @@ bool NamedBacking::is_kept(std::uint32_t number) const {
     }
     const auto object = pool->second.objects.find(number);
     return object != pool->second.objects.end() && object->second.inode != 0;
+}
+
+void NamedBacking::leave() {
+    for (const std::uint32_t number : stored_) {
+        store_->put_back(pool_, number, open(number, true));
+    }
+    lock_.reset();
 }
 
 void NamedBacking::forget(std::uint32_t number) noexcept {
@@ -139,9 +137,6 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
         const std::uint32_t k = at->first;
         HeldObject held = std::move(at->second);
         held_.erase(at);
-        if (k == 0) {
-            held.remove_link(plain_name());
-        }
         const auto name = [&] { return k == 0 ? to : fmt::format("{}.{}", to, k); };
         int error = held.rename(name());
         for (int attempt = 2; error == EEXIST && attempt <= 100; ++attempt) {
@@ -151,6 +146,9 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
         if (error != 0) {
             fail(error,
                  fmt::format("cannot rename {} to {}", path_of(held.name()), path_of(name())));
+        }
+        if (k == 0) {
+            held.remove_link(plain_name());
         }
         first = first.empty() ? held.name() : first;
         record([&](shm::PoolIndex& index, shm::IndexedPool& pool) {
@@ -178,7 +176,7 @@ std::string NamedBacking::mend_names() {
         const std::string fault = mend_name(number, held);
         missing += missing.empty() || fault.empty() ? fault : "; " + fault;
     }
-    const std::string fault = random_part(0) == 0 ? std::string() : mend_plain();
+    const std::string fault = mend_plain();
     return missing + (missing.empty() || fault.empty() ? fault : "; " + fault);
 }
 
@@ -222,7 +220,7 @@ std::string NamedBacking::mend_name(std::uint32_t number, HeldObject& held) {
 // The plain name is a courtesy to people who look into /dev/shm: no program goes by it.
 std::string NamedBacking::mend_plain() {
     const auto first = held_.find(0);
-    if (first == held_.end() || first->second.name() == plain_name()) {
+    if (first == held_.end()) {
         return {};
     }
     const std::string path = path_of(plain_name());

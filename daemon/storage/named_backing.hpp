@@ -81,6 +81,7 @@ public:
     void keep(std::uint32_t number, int fd, const mempool::shm::Uuid& uuid) override;
     [[nodiscard]] bool is_kept(std::uint32_t number) const override;
     void give_up() noexcept override { lock_.reset(); }
+    void leave() override;
 
     void remove(std::uint32_t number) noexcept override;
     std::string set_aside(std::uint32_t number, std::uint64_t now,
@@ -111,7 +112,6 @@ private:
     [[nodiscard]] std::optional<HeldObject> take(const std::string& name,
                                                  std::uint64_t random) const;
     bool take_indexed(const mempool::shm::IndexedPool& known);
-    void take_unindexed(const mempool::shm::IndexedPool& known);
     void take_nameless(std::uint32_t number, const mempool::shm::IndexedObject& object);
     void drop_nameless();
     void remove_unfinished(const mempool::shm::IndexedPool& known);

@@ -17,7 +17,9 @@
 #include "daemon/base/fail.hpp"
 #include "daemon/base/log.hpp"
 #include "daemon/storage/named_backing.hpp"
+#include "daemon/storage/storage.hpp"
 #include "mempool/shm/pool.hpp"
+#include "mempool/shm/wire.hpp"
 
 namespace mempoold {
 
@@ -101,7 +103,6 @@ bool NamedBacking::take_indexed(const shm::IndexedPool& known) {
     }
     if (held_.contains(0)) {
         lock_first(true);
-        take_unindexed(known);
         return true;
     }
     const std::string reason =
@@ -113,24 +114,6 @@ bool NamedBacking::take_indexed(const shm::IndexedPool& known) {
     }
     record([](shm::PoolIndex&, shm::IndexedPool& pool) { pool.objects.clear(); });
     return false;
-}
-
-// A release without an index served the pool in between and made it grow.
-void NamedBacking::take_unindexed(const shm::IndexedPool& known) {
-    Table table;
-    const UniqueFd readable = held_.at(0).open(false);
-    // Such a release knows plain names only.
-    if (random_part(0) != 0 || !read_table(readable.get(), table)) {
-        return;
-    }
-    for (const auto& [number, object] : known.objects) {
-        table.entries.at(number) = {};  // of these the index says more
-    }
-    if (take_listed(table, known.uuid)) {
-        log_warning("pool '{}': the index in {} did not know all of its segments; it does now",
-                    pool_, runtime_->path());
-        record_all(known.uuid);
-    }
 }
 
 // What the service manager kept because it had lost its name.
@@ -199,8 +182,12 @@ std::optional<NamedBacking::Lost> NamedBacking::look_at_lost(const std::string& 
     std::string fault = "it is too short";
     if (read_at(readable.get(), static_cast<void*>(&header), sizeof(header), 0) == 0 &&
         read_table(readable.get(), lost.table)) {
-        fault = shm::check_header(header, static_cast<std::uint64_t>(status.st_size));
-        fault = fault.empty() && pool_ != header.name ? "it is another pool's" : fault;
+        // One of the former layout is found too: whether it is in use is to be told.
+        fault = is_of_former_layout(header)
+                    ? ""
+                    : shm::check_header(header, static_cast<std::uint64_t>(status.st_size));
+        fault =
+            fault.empty() && pool_ != shm::text_of(header.name) ? "it is another pool's" : fault;
     }
     if (!fault.empty()) {
         if (plain) {
@@ -279,7 +266,8 @@ void NamedBacking::record_all(const shm::Uuid& uuid) {
     });
 }
 
-// The index does not know the pool: it was lost, or a release without an index made the pool.
+// The index does not know the pool: it was lost, or a former release without an index made the
+// pool.
 bool NamedBacking::recover() {
     std::optional<Lost> best;
     const std::string first = plain_name().substr(1);
@@ -319,7 +307,7 @@ bool NamedBacking::recover() {
     take_listed(best->table, best->uuid);
     if (runtime_ != nullptr) {
         log_warning(
-            "pool '{}': the index in {} does not know it; taken over from {}, which belongs "
+            "pool '{}': the index in {} does not know it; found as {}, which belongs "
             "to this daemon's user and which no mempoold serves",
             pool_, runtime_->path(), describe(0));
     }

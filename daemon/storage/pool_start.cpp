@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <string>
+#include <vector>
 
 #include "daemon/base/log.hpp"
 #include "mempool/shm/names.hpp"
@@ -42,10 +43,49 @@ void warn_of_differences(const PoolConfig& config, const Storage& storage) {
     }
 }
 
+// What there is to do once those who cannot be seen have ended.
+std::string how_to_give_up(const PoolConfig& config) {
+    return config.backing == PoolConfig::Backing::kMemfd
+               ? "systemctl stop mempoold, then start"
+               : fmt::format("remove /dev/shm{0} and what begins with /dev/shm{0}., then reload",
+                             shm::object_name(config.name, 0));
+}
+
+// A pool of the former layout that is in use is left to its clients.
+void refuse_if_in_use(const PoolConfig& config, Backing& backing,
+                      const PoolStart::FormerClients& former_clients) {
+    constexpr std::size_t kMostNamed = 20;
+    const UniqueFd file = former_clients ? backing.open(0, false) : UniqueFd{};
+    const auto clients = file ? former_clients(file.get()) : std::vector<FormerClient>{};
+    if (clients.empty()) {
+        return;
+    }
+    std::string pids;
+    bool unseen = false;
+    for (std::size_t k = 0; k < clients.size(); ++k) {
+        unseen = unseen || !clients[k].seen;
+        if (k < kMostNamed) {
+            pids += fmt::format("{}{}{}", k == 0 ? "" : ", ", clients[k].pid,
+                                clients[k].seen ? "" : " unseen");
+        }
+    }
+    backing.leave();
+    throw InUse(fmt::format(
+        "{} is of layout version {}, a former release's, and this build makes version {}. {} of "
+        "its clients live (pid {}{}), so it stays as it is; until they end they are unsupervised: "
+        "nothing is reclaimed for them, and it does not grow. Stop them, then reload mempoold "
+        "(systemctl reload mempoold){}",
+        backing.describe(0), shm::kFormerLayoutVersion, shm::kLayoutVersion, clients.size(), pids,
+        clients.size() > kMostNamed ? ", ..." : "",
+        unseen ? ". Who is unseen counts as alive; once you know that all have ended: " +
+                     how_to_give_up(config)
+               : ""));
+}
+
 }  // namespace
 
 PoolStart::PoolStart(const PoolConfig& config, std::uint64_t now, FdStore* store,
-                     RuntimeDirectory* runtime)
+                     RuntimeDirectory* runtime, const FormerClients& former_clients)
     : config_(config) {
     const auto backing = make_backing(config, store, runtime);
     try {
@@ -58,6 +98,7 @@ PoolStart::PoolStart(const PoolConfig& config, std::uint64_t now, FdStore* store
             return;
         }
     } catch (const Unusable& e) {
+        refuse_if_in_use(config, *backing, former_clients);
         const std::string first = backing->describe(0);
         const std::string done = backing->set_aside(0, now, e.what());
         log_error(

@@ -1,11 +1,17 @@
 // How a pool's shared memory comes to be served: found and taken over, set aside, or made anew.
 //
 // Used by Daemon at start, all at once, and at a reload, where the worker makes what takes long.
-// Deletes nothing that anybody could have used.
+// Deletes nothing that anybody could have used, and moves no pool of the former layout that is in
+// use.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <stdexcept>
+#include <vector>
 
 #include "daemon/config/pool_config.hpp"
 #include "daemon/storage/new_segment.hpp"
@@ -13,15 +19,32 @@
 
 namespace mempoold {
 
+/// A pool of the former layout that is in use: what() says who uses it and what to do. It is as it
+/// was.
+class InUse : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// A client of such a pool that lives, or may live.
+struct FormerClient {
+    pid_t pid = 0;      ///< as its record says
+    bool seen = false;  ///< it does live; else nobody can tell from here
+};
+
 class PoolStart {
 public:
+    /// Who uses the pool of the former layout whose first segment `file` is. None: nobody, or it is
+    /// another pool.
+    using FormerClients = std::function<std::vector<FormerClient>(int file)>;
+
     /// Looks for the pool that `config` describes, takes it over or begins to make it, and logs
     /// that. `now` is in seconds since the epoch; `store` has what a former daemon left without a
     /// name, `runtime` the index of its names: both must outlive the storage.
-    /// Throws std::system_error if the pool can't be served: served by another daemon, no memory,
-    /// an object in the way that the system won't let us rename.
+    /// Throws InUse, or std::system_error if the pool can't be served: served by another daemon, no
+    /// memory, an object in the way that the system won't let us rename.
     PoolStart(const PoolConfig& config, std::uint64_t now, FdStore* store,
-              RuntimeDirectory* runtime);
+              RuntimeDirectory* runtime, const FormerClients& former_clients = nullptr);
     PoolStart(const PoolStart&) = delete;
     PoolStart& operator=(const PoolStart&) = delete;
     ~PoolStart() = default;

@@ -38,16 +38,10 @@ std::uint32_t Storage::slots() const noexcept {
     return count;
 }
 
-std::uint64_t Storage::key() const noexcept {
+std::uint64_t pool_key(const std::uint8_t* uuid) noexcept {
     std::uint64_t key = 0;
-    std::memcpy(&key, uuid_.data(), sizeof(key));
+    std::memcpy(&key, uuid, sizeof(key));
     return key | 1U;
-}
-
-std::uint32_t Storage::incompat() const noexcept {
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, &header_.at(offsetof(shm::Header, incompat)), sizeof(bits));
-    return bits;
 }
 
 void Storage::open_first(UniqueFd own) {

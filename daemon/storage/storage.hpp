@@ -32,6 +32,15 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+/// Whether the header, foreign bytes, says that it is of the release before.
+inline bool is_of_former_layout(const mempool::shm::Header& header) noexcept {
+    return header.magic == mempool::shm::kMagic &&
+           header.layout_version == mempool::shm::kFormerLayoutVersion;
+}
+
+/// Tells a pool, by its UUID, from another that has or had its name; never 0.
+std::uint64_t pool_key(const std::uint8_t* uuid) noexcept;
+
 class NewSegment;
 struct NewPool;
 struct MemoryRoom;
@@ -96,10 +105,7 @@ public:
     }
     [[nodiscard]] const std::vector<StoredSegment>& segments() const noexcept { return segments_; }
     [[nodiscard]] std::uint32_t slots() const noexcept;
-    /// Tells this pool from another that has or had its name; never 0.
-    [[nodiscard]] std::uint64_t key() const noexcept;
-    /// Header::incompat as this daemon made or checked it.
-    [[nodiscard]] std::uint32_t incompat() const noexcept;
+    [[nodiscard]] std::uint64_t key() const noexcept { return pool_key(uuid_.data()); }
     /// Writes header and segment table anew where they differ from what this daemon made or
     /// checked. What others see is then what it works by.
     struct Restored {

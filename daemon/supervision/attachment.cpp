@@ -185,9 +185,9 @@ void Attachment::ended(const ServedPool::EndedClient& taken, bool first, bool fo
     }
 }
 
-void Attachment::process_ended(std::function<void(const shm::Reclaimed&)> done) {
+void Attachment::process_ended() {
     if (is_live()) {
-        clear(Ending::kDied, std::move(done));
+        clear(Ending::kDied);
     }
 }
 
@@ -276,7 +276,7 @@ void Attachment::looked(const Look& look) {
     }
 }
 
-void Attachment::clear(Ending how, std::function<void(const shm::Reclaimed&)> done) {
+void Attachment::clear(Ending how) {
     if (taking_) {
         end_after_ = how;  // its slots are being taken by its id, which would be another's then
         return;
@@ -287,14 +287,9 @@ void Attachment::clear(Ending how, std::function<void(const shm::Reclaimed&)> do
     // A process that has said goodbye and then ended has not died on us.
     const bool leaving = how == Ending::kLeft || pool_->clients().says_leaving(id_);
     const bool died = !leaving && how != Ending::kNotServed;
-    pool_->detach(id_, died,
-                  [self = shared_from_this(), how, died,
-                   done = std::move(done)](const shm::Reclaimed& taken) {
-                      self->cleared(taken, how, died);
-                      if (done) {
-                          done(taken);
-                      }
-                  });
+    pool_->detach(id_, died, [self = shared_from_this(), how, died](const shm::Reclaimed& taken) {
+        self->cleared(taken, how, died);
+    });
 }
 
 void Attachment::cleared(const shm::Reclaimed& taken, Ending how, bool died) {

@@ -102,9 +102,8 @@ public:
     /// Ends it while it may live; `force`: what its program has in hand is taken too, which may
     /// take a while.
     void end_by_operator(bool force, std::function<void(const Ended&)> done);
-    /// Its process has ended, by the kernel's word or an operator's. `done` is told what was taken
-    /// back, if that is asked for.
-    void process_ended(std::function<void(const mempool::shm::Reclaimed&)> done = nullptr);
+    /// Its process has ended, by the kernel's word.
+    void process_ended();
     /// Looks at the process; true if it was found to be gone. Whether it still maps the pool is
     /// found out by the worker, and acted upon later.
     bool look();
@@ -133,7 +132,7 @@ private:
     std::shared_ptr<Look> begin_look();
     void looked(const Look& look);
     void ended(const ServedPool::EndedClient& taken, bool first, bool force);
-    void clear(Ending how, std::function<void(const mempool::shm::Reclaimed&)> done = nullptr);
+    void clear(Ending how);
     void cleared(const mempool::shm::Reclaimed& taken, Ending how, bool died);
     void hang_up();
     static const char* describe(Ending how);

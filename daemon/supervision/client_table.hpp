@@ -22,7 +22,7 @@ struct ClientIdentity {
     uid_t uid = 0;
     gid_t gid = 0;
     std::string command;
-    std::uint64_t token_hash = 0;  ///< 0: it has no token (it attached to a release without them)
+    std::uint64_t token_hash = 0;  ///< 0: it has none, and can prove nothing
 };
 
 /// What a record of a former daemon says about its client.

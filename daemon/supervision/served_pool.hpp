@@ -61,8 +61,6 @@ public:
     /// didn't say goodbye.
     void detach(mempool::shm::ClientId id, bool died, std::function<void(const Reclaimed&)> done);
 
-    /// Whether all clients of the pool refuse to work once they were ended; see kBoundary.
-    [[nodiscard]] bool heeds_ends() const noexcept;
     /// What was taken from a client that was ended while its process may live.
     struct EndedClient {
         std::uint64_t slots = 0;
@@ -73,7 +71,7 @@ public:
     };
     /// Ends client `id`: it is refused everywhere, and its idle caches go to others; `force`: also
     /// what its program has in hand, while that may write there. The id stays taken until detach().
-    /// Called again, takes what was busy the last time. Requires heeds_ends().
+    /// Called again, takes what was busy the last time.
     void end_client(mempool::shm::ClientId id, bool force,
                     std::function<void(const EndedClient&)> done);
     /// Takes what an ended client had cached in lanes that were busy before; how many still are.

@@ -103,10 +103,6 @@ void ServedPool::detach(shm::ClientId id, bool died, std::function<void(const Re
     });
 }
 
-bool ServedPool::heeds_ends() const noexcept {
-    return (storage_->incompat() & shm::kBoundary) != 0;
-}
-
 std::uint32_t ServedPool::shut_out(shm::ClientId id) const {
     return shm::shut_out(view(), id).busy;
 }

@@ -123,7 +123,6 @@ public:
     /// Takes over the slot that `handle` names from its holder, or from nobody if it was detached.
     /// Empty, with Errc::kStale, if it was returned, adopted or reclaimed since the handle was
     /// made. `handle` is stale afterwards, for its sender too: the Slot has a handle of its own.
-    /// (A pool that an older release made leaves `handle` good.)
     [[nodiscard]] Slot adopt(Handle handle) noexcept;
     [[nodiscard]] Slot adopt(Handle handle, std::error_code& error) noexcept;
 

@@ -222,6 +222,8 @@ TEST(Attach, RefusesDescriptorsThatAreNoPool) {
 TEST(Attach, RefusesHeadersItDoesNotUnderstand) {
     const std::vector<std::pair<std::function<void(Header&)>, std::string>> cases{
         {[](Header& h) { h.layout_version = 77; }, "layout version is 77"},
+        {[](Header& h) { h.layout_version = mempool::shm::kFormerLayoutVersion; },
+         "layout version is 2, this build knows 3: use the matching release"},
         {[](Header& h) { h.incompat = 4; }, "incompat mask 4"},
         {[](Header& h) { h.ro_compat = 8; }, "ro_compat mask 8"},
         {[](Header& h) { h.fingerprint = 0; }, "fingerprint"},

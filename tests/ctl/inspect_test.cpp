@@ -131,6 +131,20 @@ TEST_F(CtlInspect, ListNamesWhatWasSetAsideAndWhy) {
     EXPECT_EQ(ctl({"list"}).err, "") << "there is nothing left to be done";
 }
 
+TEST_F(CtlInspect, AFormerPoolThatIsInUseIsListedAsNotServed) {
+    const mempool::Client client = attach();
+    daemon_.kill9();
+    make_former(pool_);
+    const std::string other = unique_pool("ctl");
+    daemon_.start({"--pool", pool_ + ":4KiBx64", "--pool", other + ":4KiBx64"});
+    const Json entry = entry_of(ctl_json({"list"})["pools"], "pool");
+    EXPECT_EQ(entry["served"], false);
+    EXPECT_EQ(entry["present"], true);
+    EXPECT_EQ(ctl_json({"list"})["aside"], Json::array());
+    EXPECT_THAT(ctl({"status"}).out, HasSubstr(other));
+    EXPECT_THAT(ctl({"status", pool_}).err, HasSubstr("mempoold serves no pool '" + pool_ + "'"));
+}
+
 TEST_F(CtlInspect, ClientsShowsWhoHasWhat) {
     EXPECT_EQ(ctl_json({"clients", pool_})["clients"], Json::array());
     mempool::Client client = attach();

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "daemon/storage/pool_start.hpp"
 #include "fake_manager.hpp"
@@ -79,6 +80,31 @@ TEST_F(MemfdBackingTest, TheNextDaemonGetsThePoolFromTheServiceManager) {
     EXPECT_EQ(manager.names().size(), 3U);
     storage->remove_objects();
     EXPECT_THAT(manager.names(), IsEmpty());
+}
+
+TEST_F(MemfdBackingTest, AFormerPoolInUseStaysWithTheServiceManager) {
+    FakeManager manager;
+    FdStore store;
+    auto storage = start_storage(config(), kCreated, &store);
+    add_segment(*storage, 70, kCreated);
+    const std::uint64_t key = storage->key();
+    storage->view().header().layout_version = shm::kFormerLayoutVersion;
+    storage.reset();
+    auto passed = manager.passed();
+    store = FdStore(passed);
+    const auto used = [](int) { return std::vector<FormerClient>(1); };
+    const auto unused = [](int) { return std::vector<FormerClient>{}; };
+    for (int k = 0; k < 2; ++k) {  // at the start, and at a reload
+        EXPECT_THROW(PoolStart(config(), kCreated, &store, nullptr, used), InUse);
+        EXPECT_THAT(manager.names(), ElementsAre(first(), first() + ".1"));
+        EXPECT_THAT(store.left(), ElementsAre(name_));
+    }
+    PoolStart start(config(), kCreated, &store, nullptr, unused);
+    EXPECT_TRUE(start.is_new());
+    while (!start.step()) {
+    }
+    EXPECT_NE(start.finish()->key(), key);
+    EXPECT_THAT(manager.names(), ElementsAre(first()));
 }
 
 // It may be that, or that somebody wrote over the count: what is whole may be in use.

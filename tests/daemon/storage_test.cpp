@@ -21,6 +21,7 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "mempool/shm/audit.hpp"
 #include "mempool/shm/census.hpp"
@@ -75,23 +76,16 @@ protected:
         return key | 1U;
     }
 
-    // Makes the grown pool one of the release that had plain names and no index.
-    void make_old() {
+    // Makes the grown pool one of a release that had plain names and no index.
+    void make_plain() {
+        mempool_test::make_former(name_);
         std::filesystem::remove(path());
         for (std::uint32_t number = 3; number-- > 0;) {
-            const std::string object = path(number);
             poke_value(2 * shm::kPage + number * sizeof(shm::SegmentEntry) +
                            offsetof(shm::SegmentEntry, object),
                        std::uint64_t{0});
-            if (number == 0) {
-                poke_value(offsetof(shm::Header, incompat), 0U);
-                std::filesystem::rename(object, path());
-            } else {
-                poke_value(
-                    offsetof(shm::SegmentHeader, entry) + offsetof(shm::SegmentEntry, object),
-                    std::uint64_t{0}, number);
-                std::filesystem::rename(object, path("." + std::to_string(number)));
-            }
+            std::filesystem::rename(path(number),
+                                    number == 0 ? path() : path("." + std::to_string(number)));
         }
         runtime_.update([](shm::PoolIndex& index) { index = {}; });
     }
@@ -384,6 +378,48 @@ TEST_F(StorageTest, ANewerLayoutIsSetAside) {
     expect_set_aside();
 }
 
+TEST_F(StorageTest, AFormerPoolThatNobodyUsesIsSetAsideWhole) {
+    make_grown_pool();
+    mempool_test::make_former(name_);
+    expect_set_aside();
+    EXPECT_EQ(objects_of(name_).size(), 4U);
+    EXPECT_THAT(runtime_.index().aside.front().reason,
+                HasSubstr("layout version is " + std::to_string(shm::kFormerLayoutVersion) +
+                          ", this build knows " + std::to_string(shm::kLayoutVersion)));
+}
+
+TEST_F(StorageTest, AFormerPoolWithPlainNamesIsFoundAndSetAsideWhole) {
+    make_grown_pool();
+    const std::uint64_t key = key_of(path());
+    make_plain();
+    expect_set_aside();
+    EXPECT_EQ(objects_of(name_).size(), 4U);
+    EXPECT_EQ(key_of("/dev/shm/" + runtime_.index().aside.front().object), key);
+    EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 1U);
+}
+
+TEST_F(StorageTest, AFormerPoolInUseIsLeftAsItIs) {
+    make_grown_pool();
+    make_plain();
+    const std::vector<std::string> before = objects_of(name_);
+    const std::uint64_t key = key_of(path());
+    std::vector<FormerClient> users{{.pid = 11, .seen = true}, {.pid = 12}};
+    const auto ask = [&](int) { return users; };
+    for (int k = 0; k < 2; ++k) {  // at the start, and at a reload
+        try {
+            const PoolStart start(config(), kNow, nullptr, &runtime_, ask);
+            FAIL() << "it is in use";
+        } catch (const InUse& e) {
+            EXPECT_THAT(e.what(), HasSubstr("2 of its clients live (pid 11, 12 unseen)"));
+        }
+        EXPECT_EQ(objects_of(name_), before);
+        EXPECT_EQ(key_of(path()), key);
+    }
+    users.clear();
+    EXPECT_TRUE(PoolStart(config(), kNow, nullptr, &runtime_, ask).is_new());
+    EXPECT_EQ(runtime_.index().aside.size(), 3U);
+}
+
 TEST_F(StorageTest, AContradictoryGeometryIsSetAside) {
     make_grown_pool();
     poke_value(offsetof(shm::Header, geometry) + offsetof(shm::Geometry, slots_offset),
@@ -543,16 +579,6 @@ TEST_F(StorageTest, TheIndexIsReadAgain) {
     EXPECT_EQ(status.st_mode & 0777U, 0700U);
 }
 
-TEST_F(StorageTest, APoolOfAReleaseWithPlainNamesIsTakenOverAndGrowsUnderThem) {
-    make_grown_pool();
-    make_old();
-    const auto storage = start();
-    EXPECT_EQ(storage->slots(), 127U);
-    add_segment(*storage, 5, kNow);
-    EXPECT_THAT(objects_of(name_),
-                ElementsAre(first(), first() + ".1", first() + ".2", first() + ".3"));
-}
-
 TEST_F(StorageTest, ANameThatIsRemovedComesBack) {
     const auto storage = create();
     add_segment(*storage, 70, kNow);
@@ -621,17 +647,6 @@ TEST_F(StorageTest, ATableThatNamesAnotherPoolsObjectGetsNothing) {
     EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 1U);
     mempool_test::remove_pool(other + "x");
     mempool_test::remove_pool(other);
-}
-
-// A release without an index served it in between, and made it grow.
-TEST_F(StorageTest, AnIndexThatLacksSegmentsIsCompleted) {
-    make_grown_pool();
-    make_old();
-    start();
-    runtime_.update([&](shm::PoolIndex& index) { index.pools.at(name_).objects.erase(2); });
-    EXPECT_EQ(start()->slots(), 127U);
-    EXPECT_EQ(runtime_.index().pools.at(name_).objects.size(), 3U);
-    EXPECT_TRUE(runtime_.index().aside.empty());
 }
 
 TEST_F(StorageTest, ARuntimeDirectoryThatWasRemovedComesBack) {

@@ -80,7 +80,6 @@ TEST_F(EndClient, EveryOperationIsRefusedAndNothingChanges) {
     EXPECT_EQ(lane_.put_bulk<Taken>([&](Taken&) { return ++asked == 0; }), 0U);
     EXPECT_EQ(asked, 0U);  // it took nothing off its caller's hands
     EXPECT_EQ(lane_.adopt(theirs, test_.limit()), PutResult::kEnded);
-    EXPECT_EQ(lane_.seize(theirs, test_.limit()), PutResult::kEnded);
     EXPECT_EQ(lane_.detach(held_[0], test_.limit()), PutResult::kEnded);
     lane_.share();
     EXPECT_FALSE(lane_.close());

@@ -151,16 +151,6 @@ TEST_F(LaneTest, AdoptMakesTheHandleThatLedToItStale) {  // I2
     EXPECT_EQ(other.put(received, test_.limit()), PutResult::kOk);
 }
 
-TEST_F(LaneTest, AdoptLeavesTheHandleGoodInPoolsOfOlderReleases) {
-    test_.pool().header().incompat = 0;
-    Lane other = test_.open(LaneId{2}, ClientId{2});
-    const Taken sent = get();
-    Taken received = sent;
-    ASSERT_EQ(other.adopt(received, test_.limit()), PutResult::kOk);
-    EXPECT_EQ(received.generation, sent.generation);
-    EXPECT_EQ(put(sent), PutResult::kOk);
-}
-
 TEST_F(LaneTest, DetachedSlotIsNobodysUntilAdopted) {
     Lane other = test_.open(LaneId{2}, ClientId{2});
     Taken t = get();

@@ -25,12 +25,13 @@ constexpr WaitSlices kOnlyWakes{.usual = std::chrono::hours{1},
 // Each of `threads` gets a slot, waiting if there is none, and returns it, `rounds` times.
 void trade(std::uint32_t slots, std::uint32_t capacity, std::uint32_t threads, int rounds) {
     TestPool test({.slots = slots, .capacity = capacity, .client_count = threads + 2});
-    test.pool().header().incompat = 0;  // no pulses: who sleeps for so long would be taken out
     std::atomic<int> holders{0};
     const auto work = [&](std::uint32_t id) {
         Lane lane(test.pool(), LaneId{id}, ClientId{id}, 0);
         ASSERT_TRUE(lane.open());
         for (int k = 0; k < rounds; ++k) {
+            // Nobody feels pulses: who sleeps for so long has none, and would be woken.
+            test.pool().live().pulses_felt_at.store(monotonic_ns());
             Held held;
             std::uint32_t options = 0;
             if (!lane.try_get(test.limit(), held, options)) {

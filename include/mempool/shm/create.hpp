@@ -79,7 +79,6 @@ inline void write_header(const Pool& pool, const Identity& identity) noexcept {
     header.layout_version = kLayoutVersion;
     header.header_bytes = sizeof(Header);
     header.class_count = 1;
-    header.incompat = kBoundary;
     header.fingerprint = kFingerprint;
     header.created_at = identity.now;
     std::copy(identity.uuid.begin(), identity.uuid.end(), header.uuid);

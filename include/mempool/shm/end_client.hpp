@@ -2,8 +2,7 @@
 //
 // Called by the daemon only, on its one thread, where an operator says so or a judgement was wrong.
 // Never frees a lane or an id, and never clears kShutOut: that waits until the process is dead or
-// has unmapped the pool, and is reclaim()'s. Needs a pool with kBoundary: older clients would clear
-// the bit and know no epoch.
+// has unmapped the pool, and is reclaim()'s.
 //
 //   daemon   E0 epoch + 1 ; fence ; E2 kShutOut in each lane of the client ; S3 barrier ;
 //            S4 busy == 0? ; E3 CAS the lane's magazines to its own

@@ -51,9 +51,7 @@ class Lane : public LaneMagazines {
 public:
     /// `epoch`: of the client's attachment, as the daemon told it.
     Lane(const Pool& pool, LaneId id, ClientId client, std::uint32_t epoch) noexcept
-        : LaneMagazines(pool, id, client, epoch),
-          client_(client),
-          adopt_revokes_((pool.header().incompat & kBoundary) != 0) {}
+        : LaneMagazines(pool, id, client, epoch), client_(client) {}
 
     /// Gets a slot with an index below `limit` (what this process has mapped).
     /// Linearizes: C1.
@@ -223,20 +221,19 @@ public:
     }
 
     /// Makes this client the holder of a slot that is detached or held by another. On kOk `t` is
-    /// how this client names it: with kBoundary the generation has grown, so that the handle which
-    /// led here is stale for everybody, its sender and a second receiver among them.
+    /// how this client names it: the generation has grown, so that the handle which led here is
+    /// stale for everybody, its sender and a second receiver among them.
     /// Linearizes: A1.
     /// Pairs:  A0 acquire <- C1/D1 release: the sender's stores happen-before ours.
     /// ABA:    A1 names the generation, which grows at every get, adopt and reclaim (I2).
     /// Crash:  before A1 the slot is its former holder's; after A1 it is this client's to reclaim.
     [[nodiscard]] PutResult adopt(Taken& t, std::uint32_t limit) noexcept {
-        return adopt_as(t, adopt_revokes_ ? next(t.generation) : t.generation, limit);
-    }
-
-    /// As adopt(), and makes the handle stale in pools without kBoundary too: from here on nobody
-    /// else can name the slot.
-    [[nodiscard]] PutResult seize(Taken& t, std::uint32_t limit) noexcept {
-        return adopt_as(t, next(t.generation), limit);
+        const Generation grown = next(t.generation);
+        const PutResult result = rewrite(t, limit, SlotWord::held(grown, client_), true);
+        if (result == PutResult::kOk) {
+            t.generation = grown;
+        }
+        return result;
     }
 
     /// Leaves a slot this client holds to whoever adopts it: it outlives this process.
@@ -402,14 +399,6 @@ private:
         return result;
     }
 
-    PutResult adopt_as(Taken& t, Generation generation, std::uint32_t limit) noexcept {
-        const PutResult result = rewrite(t, limit, SlotWord::held(generation, client_), true);
-        if (result == PutResult::kOk) {
-            t.generation = generation;
-        }
-        return result;
-    }
-
     PutResult rewrite(Taken t, std::uint32_t limit, SlotWord wanted, bool from_any) noexcept {
         if (raw(t.index) >= limit) {
             return refuse(out_of_reach(t.index));
@@ -448,7 +437,6 @@ private:
     }
 
     ClientId client_;
-    bool adopt_revokes_;
 };
 
 }  // namespace mempool::shm

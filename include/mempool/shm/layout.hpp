@@ -48,14 +48,14 @@ constexpr std::size_t kPage = 4096;
 
 constexpr std::uint64_t kMagic = 0x31'4c'4f'4f'50'4d'45'4dULL;         // "MEMPOOL1"
 constexpr std::uint64_t kSegmentMagic = 0x31'47'45'53'50'4d'45'4dULL;  // "MEMPSEG1"
-constexpr std::uint32_t kLayoutVersion = 2;
+constexpr std::uint32_t kLayoutVersion = 3;
+/// Of the release before. A daemon makes no use of such a pool, but can tell who is attached to it:
+/// Header, where Geometry begins as here, ClientRecord and LaneRecord are the same.
+constexpr std::uint32_t kFormerLayoutVersion = 2;
 
 /// Features a reader may ignore, must know to attach, must know to attach for writing.
 constexpr std::uint32_t kKnownCompat = 0;
-/// Header::incompat. Every client of the pool proves its attachment by a token, heeds the epoch of
-/// its record and kShutOut in its lanes, and raises a slot's generation when it adopts it.
-constexpr std::uint32_t kBoundary = 1;
-constexpr std::uint32_t kKnownIncompat = kBoundary;
+constexpr std::uint32_t kKnownIncompat = 0;
 constexpr std::uint32_t kKnownRoCompat = 0;
 
 constexpr std::uint32_t kMaxSegments = 256;
@@ -268,7 +268,7 @@ struct SegmentEntry {
     std::uint32_t first_magazine;
     std::uint32_t magazine_count;
     std::uint64_t added_at;  ///< seconds since the epoch
-    std::uint64_t object;    ///< random part of its object's name; 0: the name has none
+    std::uint64_t object;    ///< random part of its object's name; 0: a memfd, without a name
 
     [[nodiscard]] constexpr std::uint32_t end_index() const noexcept {
         return first_index + slot_count;

@@ -35,7 +35,7 @@ inline std::string check_pool_name(std::string_view name) {
 
 /// Name of segment `number`'s shared-memory object, as shm_open(3) wants it. `random` is
 /// SegmentEntry::object: nobody can foresee such a name and put something else there. 0: the plain
-/// name, of pools that a release without random names made.
+/// name, a second one of segment 0, what memfds are labelled, and all that a former release gave.
 inline std::string object_name(std::string_view pool, std::uint32_t number,
                                std::uint64_t random = 0) {
     constexpr std::string_view kDigits = "0123456789abcdef";

@@ -65,14 +65,12 @@ inline bool take_out(Live& live, LaneRecord& lane, WaitWord seen) noexcept {
 }
 
 /// Takes out of Live::waiters who has not moved since the last look, if that is kPulseNs ago; else
-/// does nothing. Any process; O(lanes) once in that time. Clients of pools without kBoundary have
-/// no pulse.
+/// does nothing. Any process; O(lanes) once in that time.
 [[gnu::noinline, gnu::cold]] inline void take_out_the_stopped(const Pool& pool) noexcept {
     Live& live = pool.live();
     std::uint64_t last = live.pulses_felt_at.load(std::memory_order_relaxed);
     const std::uint64_t now = monotonic_ns();
     if (live.waiters.load(std::memory_order_relaxed) == 0 || now - last < kPulseNs ||
-        (pool.header().incompat & kBoundary) == 0 ||
         !live.pulses_felt_at.compare_exchange_strong(last, now, std::memory_order_relaxed)) {
         return;
     }
@@ -95,14 +93,12 @@ inline bool take_out(Live& live, LaneRecord& lane, WaitWord seen) noexcept {
 
 /// How many the sum of waiters should be, by the lanes in use. An estimate while some come and go.
 [[nodiscard]] inline std::uint32_t count_waiters(const Pool& pool) noexcept {
-    const bool pulses = (pool.header().incompat & kBoundary) != 0;
     std::uint32_t waiters = 0;
     for (std::uint32_t l = raw(kDaemonLane) + 1; l < pool.geometry().lane_count; ++l) {
         const LaneRecord& lane = pool.lane(LaneId{l});
         const LaneWord word{lane.word.load(std::memory_order_relaxed)};
         if (word.state() == LaneState::kOwned) {
-            waiters += pulses ? WaitWord{lane.counted.load(std::memory_order_relaxed)}.count()
-                              : lane.waiting.load(std::memory_order_relaxed);
+            waiters += WaitWord{lane.counted.load(std::memory_order_relaxed)}.count();
         }
     }
     return waiters;

@@ -514,8 +514,7 @@ Reclaimed reclaim(const Pool& pool, IsDead&& is_dead, Erase&& erase) {
 }
 
 /// For a SlotPass: slots that are DETACHED and whose time is at most `not_after`, by the pool's
-/// clock. One that was adopted and detached again since it was looked at has another generation;
-/// in a pool without kBoundary it has the same, and is freed early: its handle is then stale.
+/// clock. One that was adopted and detached again since it was looked at has another generation.
 struct DetachedSince {
     const Pool* pool;
     std::uint32_t not_after;
