@@ -27,7 +27,7 @@ enum class PutResult : std::uint8_t {
     kOk,
     kUnmapped,    ///< the index lies in a segment this process has not mapped yet
     kOutOfRange,  ///< no such slot in this pool
-    kStale,       ///< the slot was returned, or got again, since the handle was made
+    kStale,       ///< returned, adopted or got again since the handle was made, or never given out
     kNoRoom,      ///< no magazine has room: the pool's magazines were overwritten by somebody
     kEnded,       ///< the client was ended: it may not work in this pool any more
 };
