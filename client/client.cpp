@@ -108,16 +108,14 @@ std::uint64_t Slot::offset() const noexcept {
 }
 
 Handle Slot::detach() noexcept {
-    std::byte* const data = data_;
-    const Handle handle = release();
-    if (!handle) {
+    if (data_ == nullptr) {
         return {};
     }
-    const Errc why = static_cast<detail::ClientImpl*>(owner_.core())->detach(handle);
-    if (why == Errc::kPoolDamaged) {
-        data_ = data;  // nothing has changed: it is still held, by this object
+    const Errc why = static_cast<detail::ClientImpl*>(owner_.core())->detach(name_);
+    if (why != Errc::kPoolDamaged) {  // then nothing has changed: this object still holds it
+        data_ = nullptr;
     }
-    return why == detail::kNone ? handle : Handle{};
+    return why == detail::kNone ? name_ : Handle{};
 }
 
 void Slot::set_tag(std::uint32_t tag) noexcept {
@@ -133,6 +131,10 @@ detail::Got detail::get_slowly(ClientCore* core, std::error_code* error) noexcep
 
 std::error_code detail::put_slowly(Owner owner, Handle name) noexcept {
     return code_of(static_cast<ClientImpl*>(owner.core())->put_slowly(name, owner.flags()));
+}
+
+bool detail::show(Owner owner, Handle name) noexcept {
+    return static_cast<ClientImpl*>(owner.core())->show(name);
 }
 
 }  // namespace mempool

@@ -63,8 +63,11 @@ public:
     [[nodiscard]] Slot adopt(Handle handle, std::error_code* error) noexcept;
     /// Returns the slot of a Slot with these flags.
     Errc put_slowly(Handle name, std::uint32_t flags) noexcept;
-    /// Returns a slot by a handle that others may know too.
+    /// Returns a slot by a handle that was given out.
     Errc put_shared(Handle handle) noexcept;
+    /// Gives out the handle of a slot that this client holds; false if it doesn't any more, or may
+    /// not.
+    [[nodiscard]] bool show(Handle name) noexcept;
     Errc detach(Handle handle) noexcept;
     void set_tag(Handle handle, std::uint32_t tag) noexcept;
     [[nodiscard]] std::size_t put_bulk(std::span<const Handle> handles) noexcept;
@@ -140,8 +143,11 @@ private:
     template <typename Use>
     Errc with_lane(Use use) noexcept;
     [[nodiscard]] bool still_out(shm::Taken t) const noexcept;
-    /// Returns a slot that has a tag or is to be erased.
-    [[nodiscard]] Errc put_clean(shm::Taken t, std::uint32_t limit, bool erase,
+    [[nodiscard]] bool is_tagged(shm::Taken t) const noexcept;
+    /// Returns a slot that has a tag or is to be erased; `take(Lane&, Taken&)` makes it this
+    /// client's.
+    template <typename Take>
+    [[nodiscard]] Errc put_clean(shm::Taken t, bool erase, Take take,
                                  shm::PutResult& result) noexcept;
     [[nodiscard]] Errc error_of(shm::PutResult result, Handle handle) const noexcept;
 

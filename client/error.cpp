@@ -16,7 +16,9 @@ public:
             case Errc::kTimedOut:
                 return "no slot became free in time: return some, or let the pool grow (max_slots)";
             case Errc::kStale:
-                return "the slot was returned or reclaimed since its handle was made";
+                return "the slot was returned or reclaimed since its handle was made, or the "
+                       "handle "
+                       "was never given out";
             case Errc::kNoSuchSlot:
                 return "the handle names no slot of this pool: it comes from another pool, or was "
                        "damaged on its way";

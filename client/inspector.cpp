@@ -79,6 +79,8 @@ const char* state_of(const Pool& pool, SlotWord word) {
         }
         case SlotState::kHeld:
             return "held";
+        case SlotState::kShown:
+            return "shown";
         case SlotState::kDetached:
             return "detached";
         default:
@@ -116,8 +118,8 @@ SlotInfo look_at(const Pool& pool, std::uint32_t index) {
     info.since = date_of(pool, stamp);
     info.tag = pool.record(i).tag.load(std::memory_order_relaxed);
     info.offset = pool.geometry().offset_of(i);
-    info.handle = Handle(index, info.generation).value();
-    if (word.state() == SlotState::kHeld) {
+    info.handle = word.has_handle() ? Handle(index, info.generation).value() : 0;
+    if (word.is_held()) {
         info.holder = raw(word.client());
         if (info.holder < pool.geometry().shape.client_count) {
             info.pid = pool.client(word.client()).pid;

@@ -212,15 +212,19 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots, std::error_code* error) 
 
 bool ClientImpl::still_out(shm::Taken t) const noexcept {
     const shm::SlotWord word{pool_.word(t.index).load(std::memory_order_acquire)};
-    return (word.state() == shm::SlotState::kHeld || word.state() == shm::SlotState::kDetached) &&
+    return (word.is_held() || word.state() == shm::SlotState::kDetached) &&
            word.generation() == t.generation;
+}
+
+bool ClientImpl::is_tagged(shm::Taken t) const noexcept {
+    return pool_.record(t.index).tag.load(std::memory_order_relaxed) != 0;
 }
 
 // First the slot becomes this client's under a generation that nobody else knows, then it is
 // cleaned: whoever stops in between can't wipe what a next holder wrote.
-Errc ClientImpl::put_clean(shm::Taken t, std::uint32_t limit, bool erase,
-                           shm::PutResult& result) noexcept {
-    const Errc no_lane = with_lane([&](shm::Lane& lane) { result = lane.adopt(t, limit); });
+template <typename Take>
+Errc ClientImpl::put_clean(shm::Taken t, bool erase, Take take, shm::PutResult& result) noexcept {
+    const Errc no_lane = with_lane([&](shm::Lane& lane) { result = take(lane, t); });
     if (no_lane != kNone || result != shm::PutResult::kOk) {
         return no_lane;
     }
@@ -228,25 +232,41 @@ Errc ClientImpl::put_clean(shm::Taken t, std::uint32_t limit, bool erase,
     if (erase) {
         std::memset(pool_.slot(t.index), 0, slot_size);
     }
-    return with_lane([&](shm::Lane& lane) { result = lane.put(t, limit); });
+    return with_lane([&](shm::Lane& lane) { result = lane.put_private(t); });
 }
 
 Errc ClientImpl::put_slowly(Handle name, std::uint32_t flags) noexcept {
-    if (flags == 0 && !forked()) {
-        if (ThreadLane* mine = own_lane(*this); mine != nullptr) {
-            const shm::PutResult result = mine->lane.put_private(taken_of(name));
-            return result == shm::PutResult::kOk ? kNone : error_of(result, name);
-        }
+    const shm::Taken t = taken_of(name);
+    shm::PutResult result{};
+    const auto put_own = [&](shm::Lane& lane) {
+        result = (flags & kShown) != 0 ? lane.put_shown(t) : lane.put_private(t);
+    };
+    ThreadLane* mine = forked() ? nullptr : own_lane(*this);
+    if (mine != nullptr && (flags == 0 || !(erases() || is_tagged(t)))) {
+        put_own(mine->lane);
+        return result == shm::PutResult::kOk ? kNone : error_of(result, name);
     }
-    return put_shared(name);
+    const Stay stay(*this);
+    if (stay.refusal() != kNone) {
+        return stay.refusal();
+    }
+    const bool erase = erases();
+    const auto take = [limit = pool_.index_limit()](shm::Lane& lane, shm::Taken& slot) {
+        return lane.renew(slot, limit);
+    };
+    const Errc no_lane =
+        erase || is_tagged(t) ? put_clean(t, erase, take, result) : with_lane(put_own);
+    if (no_lane != kNone) {
+        return no_lane;
+    }
+    return result == shm::PutResult::kOk ? kNone : error_of(result, name);
 }
 
 Errc ClientImpl::put_shared(Handle handle) noexcept {
     ThreadLane* mine = cached_lane(serial());
     const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
     const shm::Taken t = taken_of(handle);
-    if (mine == nullptr || raw(t.index) >= limit || erases() ||
-        pool_.record(t.index).tag.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    if (mine == nullptr || raw(t.index) >= limit || erases() || is_tagged(t)) [[unlikely]] {
         return put_shared_slowly(handle);
     }
     const shm::PutResult result = mine->lane.put(t, limit);
@@ -269,10 +289,13 @@ Errc ClientImpl::put_shared_slowly(Handle handle) noexcept {
             !map_beyond(raw(t.index))) {
             return Errc::kSegmentUnavailable;
         }
-        const bool tagged = known && pool_.record(t.index).tag.load(std::memory_order_relaxed) != 0;
+        const auto take = [announced](shm::Lane& lane, shm::Taken& slot) {
+            return lane.adopt(slot, announced);
+        };
         const Errc no_lane =
-            erase || tagged ? put_clean(t, announced, erase, result)
-                            : with_lane([&](shm::Lane& lane) { result = lane.put(t, announced); });
+            erase || (known && is_tagged(t))
+                ? put_clean(t, erase, take, result)
+                : with_lane([&](shm::Lane& lane) { result = lane.put(t, announced); });
         if (no_lane != kNone) {
             return no_lane;
         }
@@ -305,7 +328,7 @@ Errc ClientImpl::put_by_itself(Slot& slot) noexcept {
         ->put_slowly(slot.name_, slot.owner_.flags());
 }
 
-// In one run go the Slots of one client that nobody else can name; the others one by one.
+// In one run go the Slots of one client whose handles nobody was given; the others one by one.
 std::size_t ClientImpl::put_bulk(std::span<Slot> slots) noexcept {
     std::size_t accepted = 0;
     for (std::size_t next = 0; next < slots.size();) {
@@ -408,12 +431,26 @@ Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
         why = error_of(result, handle);
     }
     if (why == kNone) {
+        // Nobody was given the handle. But its sender may have tagged it, or be about to: a look
+        // for a tag comes before its return.
         Got got = got_of(t);
-        got.owner.add(kShared);
+        got.owner.add(kTagged);
         return slot_of(got);
     }
     tell(error, why);
     return {};
+}
+
+bool ClientImpl::show(Handle name) noexcept {
+    const shm::Taken t = taken_of(name);
+    if (ThreadLane* mine = cached_lane(serial()); mine != nullptr) [[likely]] {
+        return mine->lane.show(t) == shm::PutResult::kOk;
+    }
+    const Stay stay(*this);
+    shm::PutResult result{};
+    return stay.refusal() == kNone &&
+           with_lane([&](shm::Lane& lane) { result = lane.show(t); }) == kNone &&
+           result == shm::PutResult::kOk;
 }
 
 Errc ClientImpl::detach(Handle handle) noexcept {

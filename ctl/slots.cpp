@@ -27,7 +27,11 @@ namespace po = boost::program_options;
 using mempool::SlotInfo;
 
 constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
-constexpr std::array<std::string_view, 5> kStates{"free", "cached", "held", "detached", "unknown"};
+constexpr std::array<std::string_view, 6> kStates{"free",  "cached",   "held",
+                                                  "shown", "detached", "unknown"};
+
+/// Whether a client holds it, shown or not: what status counts as held.
+bool is_held(const SlotInfo& slot) { return slot.state == "held" || slot.state == "shown"; }
 
 struct Filter {
     std::string state;  ///< empty: any
@@ -35,8 +39,8 @@ struct Filter {
     std::uint64_t limit = kNoLimit;
 
     [[nodiscard]] bool accepts(const SlotInfo& slot) const {
-        return (state.empty() || slot.state == state) &&
-               (!client || (slot.state == "held" && slot.holder == *client));
+        return (state.empty() || (state == "held" ? is_held(slot) : slot.state == state)) &&
+               (!client || (is_held(slot) && slot.holder == *client));
     }
 };
 
@@ -59,14 +63,14 @@ Filter filter_of(const po::variables_map& options) {
     return filter;
 }
 
-bool in_use(const SlotInfo& slot) { return slot.state == "held" || slot.state == "detached"; }
+bool in_use(const SlotInfo& slot) { return is_held(slot) || slot.state == "detached"; }
 
 /// Whether a client holds it, or is known to have detached it.
 bool has_client(const SlotInfo& slot) {
-    return slot.state == "held" || (slot.state == "detached" && slot.holder != 0);
+    return is_held(slot) || (slot.state == "detached" && slot.holder != 0);
 }
 
-bool pid_is_known(const SlotInfo& slot) { return slot.state == "held" || slot.pid != 0; }
+bool pid_is_known(const SlotInfo& slot) { return is_held(slot) || slot.pid != 0; }
 
 std::string pid_text(const SlotInfo& slot) {
     if (!has_client(slot)) {
@@ -87,7 +91,7 @@ Json to_json(const SlotInfo& slot) {
             {"tag", slot.tag},
             {"generation", slot.generation},
             {"offset", slot.offset},
-            {"handle", handle_text(slot.handle)}};
+            {"handle", slot.handle == 0 ? Json() : Json(handle_text(slot.handle))}};
 }
 
 Table make_table() {
@@ -104,7 +108,7 @@ Table make_table() {
 }
 
 Colour colour_of_slot(std::string_view state) {
-    if (state == "held") {
+    if (state == "held" || state == "shown") {
         return Colour::kGreen;
     }
     if (state == "detached") {
@@ -122,7 +126,7 @@ std::string to_line(const Table& table, const SlotInfo& slot, bool colour) {
                        {slot.tag == 0 ? "-" : std::to_string(slot.tag)},
                        {std::to_string(slot.generation)},
                        {std::to_string(slot.offset)},
-                       {handle_text(slot.handle)}},
+                       {slot.handle == 0 ? "-" : handle_text(slot.handle)}},
                       colour);
 }
 
@@ -177,12 +181,12 @@ Exit run_slots(const Invocation& invocation, Output& output) {
 }
 
 void add_slots_options(po::options_description& options) {
-    options.add_options()                                         //
-        ("state", po::value<std::string>()->value_name("STATE"),  //
-         "only these: free, cached, held, detached or unknown")   //
-        ("client", po::value<std::string>()->value_name("ID"),    //
-         "only those that this client holds")                     //
-        ("limit", po::value<std::string>()->value_name("N"),      //
+    options.add_options()                                                                     //
+        ("state", po::value<std::string>()->value_name("STATE"),                              //
+         "only these: free, cached, held (with the shown ones), shown, detached or unknown")  //
+        ("client", po::value<std::string>()->value_name("ID"),                                //
+         "only those that this client holds")                                                 //
+        ("limit", po::value<std::string>()->value_name("N"),                                  //
          "stop after so many");
 }
 
@@ -193,6 +197,8 @@ const Command kSlots{
     .arguments = "POOL",
     .summary = "List a pool's slots: state, holder, age, tag",
     .details =
+        "A slot that a client holds is 'shown' once its handle was given out, else 'held'; only\n"
+        "shown and detached slots have a handle that the pool accepts.\n"
         "FOR is how long a slot has been held or detached, by the pool's own clock, which the\n"
         "daemon keeps. CLIENT and PID are the holder's, or of who detached it; 'gone': that\n"
         "client has left. Nothing stands still for this\n"

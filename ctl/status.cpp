@@ -224,7 +224,8 @@ const Command kStatus{
     .arguments = "[POOL]",
     .summary = "Show a pool's figures, or all pools in a table",
     .details =
-        "free: any client can get it. cached: free, in a thread's lane. held: by a client.\n"
+        "free: any client can get it. cached: free, in a thread's lane. held: by a client,\n"
+        "shown or not.\n"
         "detached: between clients. free + cached + held + detached = slots, when nothing\n"
         "moves.",
     .least_arguments = 0,

@@ -112,7 +112,8 @@ public:
     }
     // NOLINTEND(readability-convert-member-functions-to-static)
     /// Returns the slot that `handle` names, whoever holds it or detached it. The caller answers
-    /// for nobody using it any more. Errc::kStale if it was returned already, kNoSuchSlot.
+    /// for nobody using it any more. Errc::kStale if it was returned already, or its holder never
+    /// gave the handle out (Slot::handle()); kNoSuchSlot.
     std::error_code put(Handle handle) noexcept;
     /// Returns all; how many were accepted. Every Slot is empty afterwards.
     std::size_t put_bulk(std::span<Slot> slots) noexcept;
@@ -122,7 +123,8 @@ public:
 
     /// Takes over the slot that `handle` names from its holder, or from nobody if it was detached.
     /// Empty, with Errc::kStale, if it was returned, adopted or reclaimed since the handle was
-    /// made. `handle` is stale afterwards, for its sender too: the Slot has a handle of its own.
+    /// made, or its holder never gave it out. `handle` is stale afterwards, for its sender too: the
+    /// Slot has a handle of its own.
     [[nodiscard]] Slot adopt(Handle handle) noexcept;
     [[nodiscard]] Slot adopt(Handle handle, std::error_code& error) noexcept;
 

@@ -12,7 +12,7 @@ namespace mempool {
 enum class Errc {
     kExhausted = 1,  ///< no slot is free, now
     kTimedOut,       ///< no slot became free in the time given
-    kStale,          ///< the slot was returned, adopted away or got again since the handle was made
+    kStale,          ///< the slot was returned or adopted since, or its handle was never given out
     kNoSuchSlot,     ///< the handle names no slot of this pool
     kEmptySlot,      ///< the Slot object holds nothing
     kForked,         ///< this process was forked from the one that attached: attach anew

@@ -23,8 +23,8 @@ namespace mempool::detail {
 
 /// Bits of what a Slot remembers for its return; 0 is the fast way.
 constexpr std::uint32_t kErase = 1;   ///< the pool had erase_on_put when it was got
-constexpr std::uint32_t kShared = 2;  ///< somebody else may know the handle
-constexpr std::uint32_t kTagged = 4;  ///< it has a tag
+constexpr std::uint32_t kShown = 2;   ///< its handle was given out: its word is SHOWN
+constexpr std::uint32_t kTagged = 4;  ///< it may have a tag
 static_assert(kErase == shm::kEraseOnPut, "a Slot takes over the pool's options as its flags");
 
 /// A lane in the hands of one thread, or the home lane under its lock.
@@ -97,7 +97,7 @@ public:
     friend constexpr bool operator==(Owner, Owner) = default;
 
 private:
-    static constexpr std::uintptr_t kFlags = kErase | kShared | kTagged;
+    static constexpr std::uintptr_t kFlags = kErase | kShown | kTagged;
     static ClientCore* at(std::uintptr_t address) noexcept {
         return reinterpret_cast<ClientCore*>(address);  // NOLINT(performance-no-int-to-ptr)
     }
@@ -146,7 +146,7 @@ struct ClientCore {
         return true;
     }
 
-    /// The common case of a put by the only one who can name the slot; false: nothing changed.
+    /// The common case of a put of a slot whose handle nobody was given; false: nothing changed.
     [[nodiscard, gnu::always_inline]] bool try_put(Handle name) const noexcept {
         ThreadLane* mine = cached_lane(hot.serial.load(std::memory_order_relaxed));
         if (mine == nullptr || !mine->lane.try_put_private(held_of(mine->lane, name)))
@@ -174,6 +174,8 @@ static_assert(alignof(ClientCore) >= 8, "its address has room for an Owner's fla
 [[nodiscard]] MEMPOOL_EXPORT Got get_slowly(ClientCore* core, std::error_code* error) noexcept;
 /// The rest of a put by Slot.
 MEMPOOL_EXPORT std::error_code put_slowly(Owner owner, Handle name) noexcept;
+/// What a Slot does when its handle is asked for first; false if it must not be given out.
+[[nodiscard]] MEMPOOL_EXPORT bool show(Owner owner, Handle name) noexcept;
 
 /// Puts the fast way; false: nothing changed.
 [[nodiscard, gnu::always_inline]] inline bool try_put(Owner owner, Handle name) noexcept {

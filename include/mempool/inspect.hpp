@@ -29,7 +29,7 @@ struct MEMPOOL_STRING_ABI PoolStatus {
     std::uint64_t max_slots = 0;
     std::uint64_t free = 0;      ///< in the depot, for anybody
     std::uint64_t cached = 0;    ///< in a thread's lane, free for that thread first
-    std::uint64_t held = 0;      ///< by clients
+    std::uint64_t held = 0;      ///< by clients, shown or not
     std::uint64_t detached = 0;  ///< between clients
     std::uint64_t unknown = 0;   ///< damaged; 0 in a sound pool
     std::uint64_t segments = 0;
@@ -84,14 +84,16 @@ struct MEMPOOL_STRING_ABI SegmentInfo {
 
 struct MEMPOOL_STRING_ABI SlotInfo {
     std::uint32_t index = 0;
-    std::string state;         ///< "free", "cached", "held", "detached" or "unknown"
-    std::uint32_t holder = 0;  ///< client id, where held; where detached, who did that (0: unknown)
+    /// "free", "cached", "held", "shown" (held, and its handle was given out), "detached" or
+    /// "unknown".
+    std::string state;
+    std::uint32_t holder = 0;  ///< client id, where held or shown; else who detached it, 0: unknown
     std::uint32_t pid = 0;     ///< that client's; 0 if it has detached the slot and is gone
     std::uint32_t generation = 0;
     std::uint64_t since = 0;  ///< seconds since the epoch of the last get, adopt or detach; 0 never
     std::uint32_t tag = 0;
     std::uint64_t offset = 0;
-    std::uint64_t handle = 0;
+    std::uint64_t handle = 0;  ///< where shown or detached, else 0: no other is accepted
 };
 
 struct MEMPOOL_STRING_ABI AuditFinding {

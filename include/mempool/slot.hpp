@@ -60,11 +60,21 @@ public:
     /// Distance of data() from the start of the pool's range, the same in every process. Bytes.
     [[nodiscard]] MEMPOOL_EXPORT std::uint64_t offset() const noexcept;
     /// Names the slot to other processes, while this one keeps holding it, until one of them adopts
-    /// it or puts it: then this Slot's return is refused, and harmless. A slot whose handle was
-    /// never asked for is returned faster: nobody else can have it.
+    /// it or puts it: then this Slot's return is refused, and harmless. Until it is asked for, the
+    /// pool accepts no handle of the slot, not even the right one, and its return is faster. Empty
+    /// if by then the slot is not this client's any more (the client was ended, or this is a forked
+    /// child), or the pool is too damaged to work with; once given, it stays the same.
     [[nodiscard]] Handle handle() const noexcept {
-        owner_.add(detail::kShared);
-        return data_ == nullptr ? Handle{} : name_;
+        if (data_ == nullptr) {
+            return {};
+        }
+        if ((owner_.flags() & detail::kShown) == 0) {
+            if (!detail::show(owner_, name_)) [[unlikely]] {
+                return {};
+            }
+            owner_.add(detail::kShown);
+        }
+        return name_;
     }
 
     /// Leaves the slot to whoever adopts the handle: it outlives this process, and this object is
@@ -72,10 +82,13 @@ public:
     /// too damaged to work with: then this object keeps the slot.
     [[nodiscard]] MEMPOOL_EXPORT Handle detach() noexcept;
     /// Forgets the slot without returning it: for one whose receiver adopts or puts the handle.
-    /// Until then it counts as this client's, and is reclaimed if this process dies.
+    /// Until then it counts as this client's, and is reclaimed if this process dies. Where handle()
+    /// is empty, nothing is forgotten: this Slot's return is refused, or goes well.
     Handle release() noexcept {
         const Handle handle = this->handle();
-        data_ = nullptr;
+        if (handle) {
+            data_ = nullptr;
+        }
         return handle;
     }
     /// Returns the slot to the pool now.

@@ -169,6 +169,7 @@ TEST(Leave, ASlotThatOutlivesItsClientIsInert) {
     EXPECT_TRUE(shared.handle());
     client.reset();
     EXPECT_EQ(plain.size(), 128U);
+    EXPECT_FALSE(plain.handle());
     plain.reset();
     shared.reset();
     detached.set_tag(7);
@@ -241,6 +242,8 @@ TEST(Ended, EverySlowWayRefuses) {
     Served served({.slots = 64, .max_slots = 1024});
     Client client = served.attach();
     Slot held = client.get();
+    const Slot never_shown = client.get();
+    const mempool::shm::SlotIndex index{held.handle().index()};
     const std::vector<Slot> all = get_all(client);
     served.daemon.wait_for(RequestKind::kWantMore);
     end_attachment_of(served, client.id());
@@ -255,8 +258,8 @@ TEST(Ended, EverySlowWayRefuses) {
     EXPECT_FALSE(client.get(error));
     EXPECT_EQ(error, Errc::kEnded);
     held.set_tag(9);
-    EXPECT_EQ(served.pool.pool().record(mempool::shm::SlotIndex{held.handle().index()}).tag.load(),
-              0U);
+    EXPECT_EQ(served.pool.pool().record(index).tag.load(), 0U);
+    EXPECT_FALSE(never_shown.handle());
     const std::uint32_t sequence = served.pool.pool().live().wake_sequence.load();
     client.close();
     EXPECT_EQ(served.pool.pool().live().wake_sequence.load(), sequence);

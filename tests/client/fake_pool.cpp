@@ -122,6 +122,14 @@ std::uint64_t FakePool::free_slots() const {
     return census.free + census.cached;
 }
 
+std::uint64_t FakePool::refused() const {
+    std::uint64_t refused = 0;
+    for (std::uint32_t l = 0; l < pool_.geometry().lane_count; ++l) {
+        refused += pool_.lane(mempool::shm::LaneId{l}).refused.load();
+    }
+    return refused;
+}
+
 std::uint32_t FakePool::lanes_in_use() const {
     std::uint32_t lanes = 0;
     for (std::uint32_t l = 1; l < pool_.geometry().lane_count; ++l) {

@@ -51,6 +51,8 @@ public:
     [[nodiscard]] std::uint64_t file_bytes() const;
     /// Slots that are free, in lanes too.
     [[nodiscard]] std::uint64_t free_slots() const;
+    /// Puts, adopts and shows that were refused, by all lanes together.
+    [[nodiscard]] std::uint64_t refused() const;
     /// Lanes owned by clients.
     [[nodiscard]] std::uint32_t lanes_in_use() const;
 

@@ -17,6 +17,7 @@ TEST(Fork, TheChildIsRefusedEverything) {
     Client client = served.attach();
     Slot held = client.get();
     const mempool::Handle handle = held.handle();
+    Slot never_shown = client.get();
     EXPECT_EQ(in_child([&] {
                   std::error_code error;
                   MEMPOOL_CHECK(!client.get(error) && error == Errc::kForked);
@@ -29,14 +30,16 @@ TEST(Fork, TheChildIsRefusedEverything) {
                   held.set_tag(3);
                   MEMPOOL_CHECK(held.offset() != 0);
                   MEMPOOL_CHECK(!held.detach());
+                  MEMPOOL_CHECK(!never_shown.handle() && !never_shown.release());
                   MEMPOOL_CHECK(client.slot_size() == 128 && client.id() == 1);
                   MEMPOOL_CHECK(client.pool() == served.pool.name());
                   return 0;
               }),
               0);
     EXPECT_TRUE(held);
-    EXPECT_EQ(served.pool.free_slots(), 63U);
+    EXPECT_EQ(served.pool.free_slots(), 62U);
     EXPECT_FALSE(client.put(std::move(held)));
+    EXPECT_FALSE(client.put(std::move(never_shown)));
 }
 
 TEST(Fork, TheChildsDestructorsGiveNothingBack) {

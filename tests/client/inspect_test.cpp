@@ -154,12 +154,19 @@ TEST(Inspector, VisitsSlotsUntilItIsToldToStop) {
     const auto found =
         std::find_if(slots.begin(), slots.end(), [&](const auto& s) { return s.state == "held"; });
     ASSERT_NE(found, slots.end());
-    EXPECT_EQ(found->handle, held.handle().value());
+    EXPECT_EQ(found->handle, 0U);  // nobody was given it
     EXPECT_EQ(found->offset, held.offset());
     EXPECT_EQ(found->holder, client.id());
     EXPECT_EQ(found->pid, static_cast<std::uint32_t>(::getpid()));
     EXPECT_EQ(found->tag, 42U);
     EXPECT_NE(found->since, 0U);
+    const std::uint64_t handle = held.handle().value();
+    inspect(served).visit_slots([&](const mempool::SlotInfo& slot) {
+        EXPECT_EQ(slot.handle, slot.index == found->index ? handle : 0U);
+        EXPECT_EQ(slot.state == "shown", slot.index == found->index);
+        return true;
+    });
+    EXPECT_EQ(inspect(served).status().held, 1U);
     int visits = 0;
     inspect(served).visit_slots([&](const mempool::SlotInfo&) { return ++visits < 3; });
     EXPECT_EQ(visits, 3);

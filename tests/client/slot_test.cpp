@@ -1,11 +1,18 @@
 // Getting and returning slots in one process.
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <set>
+#include <span>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "client/fixture.hpp"
+#include "mempool/shm/end_client.hpp"
 
 namespace mempool_test {
 namespace {
@@ -14,6 +21,8 @@ using mempool::Client;
 using mempool::Errc;
 using mempool::Handle;
 using mempool::Slot;
+using mempool::shm::SlotIndex;
+using mempool::shm::SlotWord;
 
 TEST(Slot, IsAlignedMemoryOfThePoolsSize) {
     const Served served;
@@ -165,6 +174,110 @@ TEST(Client, PutOfASlotToCleanMakesItsHandleStaleFirst) {
     EXPECT_EQ(served.pool.free_slots(), 8U);
 }
 
+// The right index and generation of a slot whose handle nobody was given.
+Handle guess(const Served& served, const Client& client, const Slot& slot) {
+    const auto index = static_cast<std::uint32_t>(
+        (slot.data() - client.base() -
+         static_cast<std::ptrdiff_t>(served.pool.pool().geometry().slots_offset)) /
+        static_cast<std::ptrdiff_t>(served.pool.pool().geometry().slot_stride));
+    const SlotWord word{served.pool.pool().word(SlotIndex{index}).load()};
+    return Handle(index, raw(word.generation()));
+}
+
+TEST(Handle, ThatNobodyWasGivenIsRefused) {
+    const Served served;
+    Client client = served.attach();
+    Client stranger = served.attach();
+    Slot slot = client.get();
+    const Handle guessed = guess(served, client, slot);
+    for (Client* who : {&client, &stranger}) {
+        std::error_code error;
+        EXPECT_EQ(who->put(guessed), Errc::kStale);
+        EXPECT_EQ(who->put_bulk(std::span(&guessed, 1)), 0U);
+        EXPECT_FALSE(who->adopt(guessed, error));
+        EXPECT_EQ(error, Errc::kStale);
+    }
+    EXPECT_EQ(served.pool.free_slots(), 63U);
+    EXPECT_EQ(slot.handle(), guessed);  // only now it is good
+    EXPECT_FALSE(stranger.put(guessed));
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+}
+
+TEST(Handle, OfATaggedSlotThatNobodyWasGivenIsRefused) {
+    const Served served;
+    Client client = served.attach();
+    Client stranger = served.attach();
+    Slot slot = client.get();
+    slot.set_tag(7);
+    EXPECT_EQ(stranger.put(guess(served, client, slot)), Errc::kStale);
+    EXPECT_FALSE(client.put(std::move(slot)));
+}
+
+TEST(Handle, StaysTheSameAndMovesWithItsSlot) {
+    const Served served;
+    Client client = served.attach();
+    Slot slot = client.get();
+    const Handle handle = slot.handle();
+    ASSERT_TRUE(handle);
+    EXPECT_EQ(slot.handle(), handle);
+    Slot moved = std::move(slot);
+    EXPECT_EQ(moved.handle(), handle);
+    const SlotWord word{served.pool.pool().word(SlotIndex{handle.index()}).load()};
+    EXPECT_EQ(word, SlotWord::shown(mempool::shm::Generation{handle.generation()},
+                                    mempool::shm::ClientId{client.id()}));
+    EXPECT_EQ(moved.release(), handle);
+    EXPECT_FALSE(moved);
+}
+
+TEST(Handle, OfASlotThatWasTakenAwayIsEmpty) {
+    const Served served;
+    Client client = served.attach();
+    Slot slot = client.get();
+    Slot second = client.get();
+    const std::uint64_t refused = served.pool.refused();
+    // As an operator takes what an ended client holds.
+    mempool::shm::take_from_ended(served.pool.pool(), mempool::shm::ClientId{client.id()}, nullptr);
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+    EXPECT_FALSE(slot.handle());
+    EXPECT_FALSE(slot.release());
+    EXPECT_TRUE(slot);
+    EXPECT_EQ(client.put(std::move(slot)), Errc::kStale);
+    EXPECT_FALSE(second.detach());
+    EXPECT_FALSE(second);
+    EXPECT_EQ(served.pool.refused(), refused + 4);
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+    EXPECT_EQ(get_all(client).size(), 64U);
+}
+
+TEST(Handle, IsGivenOutByAThreadWithoutALane) {
+    const Served served({.slots = 8, .client_count = 2});
+    Client client = served.attach();
+    Slot slot = client.get();
+    // Lanes are few: some of these threads work with the home lane.
+    std::vector<std::thread> threads;
+    std::vector<Slot> slots(served.pool.pool().geometry().lane_count);
+    std::atomic<std::size_t> ready{0};
+    for (std::size_t k = 0; k < slots.size(); ++k) {
+        threads.emplace_back([&] {
+            Slot mine = client.get();
+            ++ready;
+            while (ready < slots.size()) {
+                std::this_thread::yield();
+            }
+            if (mine) {
+                const Handle handle = mine.handle();
+                EXPECT_TRUE(handle);
+                EXPECT_FALSE(client.put(std::move(mine)));
+                EXPECT_EQ(client.put(handle), Errc::kStale);
+            }
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(served.pool.free_slots(), 7U);
+}
+
 TEST(Bulk, FillsFromTheFrontAndReturnsAll) {
     const Served served;
     Client client = served.attach();
@@ -251,6 +364,29 @@ TEST(Tag, StaysWithTheSlotUntilItIsReturned) {
     Slot{}.set_tag(1);
 }
 
+TEST(Tag, OfASlotThatWasNeverShownGoesToo) {
+    const Served served({.slots = 1, .magazine_capacity = 1});
+    Client client = served.attach();
+    Slot slot = client.get();
+    slot.set_tag(99);
+    EXPECT_EQ(served.pool.pool().record(SlotIndex{0}).tag.load(), 99U);
+    EXPECT_FALSE(client.put(std::move(slot)));
+    EXPECT_EQ(served.pool.pool().record(SlotIndex{0}).tag.load(), 0U);
+    EXPECT_TRUE(client.get());
+}
+
+TEST(Tag, OfTheSenderGoesWhenTheReceiverReturnsTheSlot) {
+    const Served served({.slots = 1, .magazine_capacity = 1});
+    Client sender = served.attach();
+    Client receiver = served.attach();
+    Slot slot = sender.get();
+    slot.set_tag(99);
+    Slot received = receiver.adopt(slot.release());
+    EXPECT_EQ(served.pool.pool().record(SlotIndex{0}).tag.load(), 99U);
+    EXPECT_FALSE(receiver.put(std::move(received)));
+    EXPECT_EQ(served.pool.pool().record(SlotIndex{0}).tag.load(), 0U);
+}
+
 TEST(Handoff, ADetachedSlotIsAdoptedByAnotherClient) {
     const Served served;
     Client sender = served.attach();
@@ -304,10 +440,40 @@ TEST(Handoff, ASenderThatStillHasItsSlotReturnsNothingOfTheReceivers) {
     Client sender = served.attach();
     Client receiver = served.attach();
     Slot sent = sender.get();
-    const Slot received = receiver.adopt(sent.handle());
+    Slot received = receiver.adopt(sent.handle());
     ASSERT_TRUE(received);
+    const std::uint64_t refused = served.pool.refused();
     EXPECT_EQ(sender.put(std::move(sent)), Errc::kStale);
+    EXPECT_EQ(served.pool.refused(), refused + 1);
     EXPECT_EQ(served.pool.free_slots(), 63U);
+    EXPECT_FALSE(receiver.put(std::move(received)));
+    EXPECT_EQ(get_all(receiver).size(), 64U);
+}
+
+TEST(Handoff, AReceiversSlotIsNotTakenByItsGuessedHandle) {
+    const Served served;
+    Client sender = served.attach();
+    Client receiver = served.attach();
+    const Handle sent = sender.get().release();
+    Slot received = receiver.adopt(sent);
+    ASSERT_TRUE(received);
+    const Handle next(sent.index(), sent.generation() + 1);
+    EXPECT_EQ(sender.put(next), Errc::kStale);
+    EXPECT_EQ(received.handle(), next);
+    EXPECT_FALSE(sender.put(next));
+    EXPECT_EQ(receiver.put(std::move(received)), Errc::kStale);
+    EXPECT_EQ(served.pool.free_slots(), 64U);
+}
+
+TEST(Handoff, AShownSlotIsDetachedUnderTheSameHandle) {
+    const Served served;
+    Client sender = served.attach();
+    Client receiver = served.attach();
+    Slot slot = sender.get();
+    const Handle handle = slot.handle();
+    EXPECT_EQ(slot.detach(), handle);
+    EXPECT_FALSE(slot);
+    EXPECT_TRUE(receiver.adopt(handle));
 }
 
 TEST(Handoff, AStaleHandleIsNotAdopted) {

@@ -98,7 +98,7 @@ TEST_P(EndClient, AfterEveryInstructionItLosesAndKeepsNothing) {
         ASSERT_EQ(count_free(w), 0U) << "a slot is out of reach";
         ASSERT_EQ(shm::test::text_of(audit(w.pool(), 0).findings), "");
         for (const Taken& t : got) {
-            ASSERT_EQ(w.other->put(t, w.test.limit()), PutResult::kOk);
+            ASSERT_EQ(w.other->put_private(t), PutResult::kOk);
         }
         ASSERT_EQ(fault_after_death(w), "");
     }
@@ -154,7 +154,7 @@ TEST(EndClientByAStoppedDaemon, TheClientIsRefusedOrKeepsItsMagazine) {
         const std::vector<Taken> got = get_all(*w.other, w.test.limit());
         ASSERT_EQ(got.size(), free);
         for (const Taken& t : got) {
-            ASSERT_EQ(w.other->put(t, w.test.limit()), PutResult::kOk);
+            ASSERT_EQ(w.other->put_private(t), PutResult::kOk);
         }
         ASSERT_EQ(fault_after_death(w), "");
     }

@@ -77,7 +77,7 @@ public:
 private:
     Lane& lane(std::uint32_t l) { return *lanes_.at(l); }
     void put(Place place) {
-        ASSERT_EQ(lane(place.lane).put(out_.back(), test_.limit()), PutResult::kOk);
+        ASSERT_EQ(lane(place.lane).put_private(out_.back()), PutResult::kOk);
         out_.pop_back();
         if (place.in_depot) {
             lane(place.lane).share();

@@ -57,7 +57,9 @@ int work(shm::test::TestPool& test, std::uint32_t client, std::uint32_t seed) {
             if (mark_of(test.pool(), t.index).exchange(0) != client) {
                 return kTwoHolders;
             }
-            if (lane.put(t, test.limit()) != PutResult::kOk) {
+            const bool shown = random() % 2 == 0;
+            if ((shown ? shm::test::show_and_put(lane, t) : lane.put_private(t)) !=
+                PutResult::kOk) {
                 return kRefused;
             }
         }

@@ -72,11 +72,12 @@ std::string fault_after_restart(World& world, std::uint64_t still_out) {
     return fault_at_rest(world.test, still_out, raw(kChecker));
 }
 
-// Two clients; the victim died with slots in its hands, in its lane, and in the middle of an
-// exchange of magazines.
+// Two clients; the victim died with slots in its hands, one of them shown, in its lane, and in the
+// middle of an exchange of magazines.
 void prepare_death(World& world) {
     world.open_both();
     world.victim_holds = get_all(*world.victim, world.test.limit(), 5);
+    (void)world.victim->show(world.victim_holds.front());
     world.other_holds = get_all(*world.other, world.test.limit(), 2);
     Depot depot(world.pool());
     (void)depot.claim_full(LaneId{2});
@@ -281,7 +282,7 @@ TEST_F(KillDaemon, StoppedInReclaimHoldsUpNobody) {
             if (round % 5 < 3 && world.other->get(world.test.limit(), t) == shm::GetResult::kOk) {
                 held.push_back(t);
             } else if (!held.empty()) {
-                ASSERT_EQ(world.other->put(held.back(), world.test.limit()), shm::PutResult::kOk);
+                ASSERT_EQ(world.other->put_private(held.back()), shm::PutResult::kOk);
                 held.pop_back();
             }
         }

@@ -1,8 +1,9 @@
-// A client stopped after every instruction of a put or an adopt by handle, while another puts or
-// adopts by the same handle: one of the two wins, whatever the moment, and the slot is handed out
-// once.
+// A client stopped after every instruction of a put or an adopt, while another puts or adopts the
+// same slot by its handle, or by one that it guessed: one of the two wins, whatever the moment, and
+// the slot is handed out once.
 //
-// It tells F1 and A1, which compare and swap, from a plain store.
+// It tells F1 and A1, which compare and swap, from a plain store; and a slot whose handle nobody
+// was given, for which F2 does, from one that was shown.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -22,20 +23,31 @@ using shm::SlotState;
 using shm::SlotWord;
 using shm::Taken;
 
-enum class Use : std::uint8_t { kPut, kAdopt };
+enum class Use : std::uint8_t { kPut, kAdopt, kPutPrivate, kPutShown, kShowAndPut };
 
 // Both name a slot that the victim holds, or that is detached.
 struct Race {
     const char* name;
     Use victim;
     Use other;
-    bool detached = false;
+    SlotState state = SlotState::kShown;
 };
 
 std::ostream& operator<<(std::ostream& out, const Race& race) { return out << race.name; }
 
 PutResult use(Lane& lane, Use how, Taken t, std::uint32_t limit) {
-    return how == Use::kPut ? lane.put(t, limit) : lane.adopt(t, limit);
+    switch (how) {
+        case Use::kPut:
+            return lane.put(t, limit);
+        case Use::kAdopt:
+            return lane.adopt(t, limit);
+        case Use::kPutPrivate:
+            return lane.put_private(t);
+        case Use::kPutShown:
+            return lane.put_shown(t);
+        default:
+            return shm::test::show_and_put(lane, t);
+    }
 }
 
 class StopClientInPut : public testing::TestWithParam<Race> {
@@ -77,8 +89,10 @@ TEST_P(StopClientInPut, OfTwoThatTakeTheSameSlotOneWins) {
         w.open_both();
         w.victim_holds = shm::test::get_all(*w.victim, w.test.limit(), 1);
         const Taken t = w.victim_holds.front();
-        if (race.detached) {
+        if (race.state == SlotState::kDetached) {
             ASSERT_EQ(w.victim->detach(t, w.test.limit()), PutResult::kOk);
+        } else if (race.state == SlotState::kShown) {
+            ASSERT_EQ(w.victim->show(t), PutResult::kOk);
         }
         Stepper child([&] { return outcome(use(*w.victim, race.victim, t, w.test.limit())); });
         over = !child.step(steps);
@@ -89,11 +103,14 @@ TEST_P(StopClientInPut, OfTwoThatTakeTheSameSlotOneWins) {
             next = shm::test::get_all(*w.other, w.test.limit());
         }
         const int victim = child.finish();
+        if (race.victim == Use::kPutPrivate) {
+            ASSERT_EQ(other, kStale) << "a handle that nobody was given was accepted";
+        }
         ASSERT_TRUE(possible(victim, other)) << "victim " << victim << ", other " << other;
         for (const Taken& got : next) {
             ASSERT_TRUE(SlotWord{w.pool().word(got.index).load()}.is_held_by(kOther))
                 << "slot " << raw(got.index) << " was taken from who got it";
-            ASSERT_EQ(w.other->put(got, w.test.limit()), PutResult::kOk);
+            ASSERT_EQ(w.other->put_private(got), PutResult::kOk);
         }
         const SlotWord left{w.pool().word(t.index).load()};
         w.other_holds.clear();
@@ -104,15 +121,22 @@ TEST_P(StopClientInPut, OfTwoThatTakeTheSameSlotOneWins) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Race, StopClientInPut,
-                         testing::Values(Race{"PutAndPut", Use::kPut, Use::kPut},
-                                         Race{"PutAndAdopt", Use::kPut, Use::kAdopt},
-                                         Race{"AdoptAndPut", Use::kAdopt, Use::kPut},
-                                         Race{"AdoptAndAdopt", Use::kAdopt, Use::kAdopt},
-                                         Race{"PutAndPutOfADetached", Use::kPut, Use::kPut, true},
-                                         Race{"AdoptAndPutOfADetached", Use::kAdopt, Use::kPut,
-                                              true}),
-                         [](const auto& race) { return race.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Race, StopClientInPut,
+    testing::Values(Race{"PutAndPut", Use::kPut, Use::kPut},
+                    Race{"PutAndAdopt", Use::kPut, Use::kAdopt},
+                    Race{"AdoptAndPut", Use::kAdopt, Use::kPut},
+                    Race{"AdoptAndAdopt", Use::kAdopt, Use::kAdopt},
+                    Race{"PutShownAndPut", Use::kPutShown, Use::kPut},
+                    Race{"PutShownAndAdopt", Use::kPutShown, Use::kAdopt},
+                    Race{"PutAndPutOfADetached", Use::kPut, Use::kPut, SlotState::kDetached},
+                    Race{"AdoptAndPutOfADetached", Use::kAdopt, Use::kPut, SlotState::kDetached},
+                    Race{"PutPrivateAndPutOfAGuess", Use::kPutPrivate, Use::kPut, SlotState::kHeld},
+                    Race{"PutPrivateAndAdoptOfAGuess", Use::kPutPrivate, Use::kAdopt,
+                         SlotState::kHeld},
+                    Race{"ShowAndPutAndPut", Use::kShowAndPut, Use::kPut, SlotState::kHeld},
+                    Race{"ShowAndPutAndAdopt", Use::kShowAndPut, Use::kAdopt, SlotState::kHeld}),
+    [](const auto& race) { return race.param.name; });
 
 }  // namespace
 }  // namespace mempool::test

@@ -33,8 +33,20 @@ void take(World& w, std::size_t victim, std::size_t other) {
 
 void give_back(World& w, std::size_t count) {
     for (; count > 0; --count) {
-        put_one(w);
+        (void)w.victim->put_private(w.victim_holds.back());
         w.victim_holds.pop_back();
+    }
+}
+
+// As `prepare`, and all handles were given out.
+template <void (*prepare)(World&)>
+void shown(World& w) {
+    prepare(w);
+    for (const Taken& t : w.victim_holds) {
+        (void)w.victim->show(t);
+    }
+    for (const Taken& t : w.other_holds) {
+        (void)w.other->show(t);
     }
 }
 
@@ -124,7 +136,7 @@ void other_has_all_that_is_free(World& w) {
     w.open_both();
     take(w, 4, 8);
     for (int k = 0; k < 3; ++k) {
-        (void)w.other->put(w.other_holds.back(), w.test.limit());
+        (void)w.other->put_private(w.other_holds.back());
         w.other_holds.pop_back();
     }
 }
@@ -155,6 +167,10 @@ int adopt_detached(World& w) {
 }
 int detach_one(World& w) {
     return w.victim->detach(w.victim_holds.back(), w.test.limit()) == PutResult::kOk ? 0 : 2;
+}
+int show_one(World& w) { return w.victim->show(w.victim_holds.back()) == PutResult::kOk ? 0 : 2; }
+int put_shown(World& w) {
+    return w.victim->put_shown(w.victim_holds.back()) == PutResult::kOk ? 0 : 2;
 }
 int put_private(World& w) {
     return w.victim->put_private(w.victim_holds.back()) == PutResult::kOk ? 0 : 2;
@@ -233,31 +249,34 @@ const std::vector<Scenario>& scenarios() {
         {"GetFromPrevious", kSmall, loaded_empty_previous_not, get_one},
         {"GetFromDepot", kSmall, both_empty, get_one, true},
         {"GetFromNothing", kSmall, depot_empty, get_one},
-        {"Put", kSmall, some_cached, put_one},
+        {"Put", kSmall, shown<some_cached>, put_one},
         {"PutPrivate", kSmall, some_cached, put_private},
+        {"PutShown", kSmall, shown<some_cached>, put_shown},
         {"GetCommon", kSmall, some_cached, get_common},
         {"PutCommon", kSmall, some_cached, put_common},
-        {"PutTwice", kSmall, some_cached, put_twice},
-        {"PutOfAnothers", kSmall, other_holds_two, put_for_other},
-        {"PutThatNeedsRoom", kSmall, both_full, put_one, true},
+        {"PutTwice", kSmall, shown<some_cached>, put_twice},
+        {"PutOfAnothers", kSmall, shown<other_holds_two>, put_for_other},
+        {"PutThatNeedsRoom", kSmall, shown<both_full>, put_one, true},
         {"PutPrivateThatNeedsRoom", kSmall, both_full, put_private, true},
-        {"PutThatFindsNoneEmpty", kNoneEmpty, both_full_none_empty, put_one, true},
-        {"PutThatShares", kSmall, waited_for, put_one, true},
+        {"PutThatFindsNoneEmpty", kNoneEmpty, shown<both_full_none_empty>, put_one, true},
+        {"PutThatShares", kSmall, shown<waited_for>, put_one, true},
         {"Share", kSmall, some_cached, share, true},
         {"Steal", kSmall, other_has_all_that_is_free, get_one, true},
         {"GetAfterATheft", kSmall, stolen_from, get_one, true},
         {"PutAfterATheft", kSmall, stolen_from, put_private, true},
         {"GetAfterTheftOfBoth", kSmall, robbed_of_both, get_one, true},
-        {"PutAfterTheftOfBoth", kSmall, robbed_of_both, put_one, true},
+        {"PutAfterTheftOfBoth", kSmall, shown<robbed_of_both>, put_one, true},
         {"CloseAfterATheft", kSmall, stolen_from, close_lane, true},
         {"GetBulk", kSmall, some_cached, get_five, true},
         {"PutBulk", kSmall, holds_six, put_five, true},
-        {"PutBulkByHandle", kSmall, holds_six, put_five_by_handle, true},
+        {"PutBulkByHandle", kSmall, shown<holds_six>, put_five_by_handle, true},
         {"Wait", kSmall, depot_empty, wait_in_vain},
         {"WaitAndSteal", kSmall, other_has_all_that_is_free, wait_in_vain, true},
-        {"Adopt", kSmall, other_holds_two, adopt_from_other},
+        {"Show", kSmall, some_cached, show_one},
+        {"Adopt", kSmall, shown<other_holds_two>, adopt_from_other},
         {"AdoptDetached", kSmall, other_detached_one, adopt_detached},
         {"Detach", kSmall, some_cached, detach_one},
+        {"DetachShown", kSmall, shown<some_cached>, detach_one},
         {"ClaimLane", kSmall, without_lane, claim_lane},
         {"OpenLane", kSmall, lane_claimed, open_lane},
         {"CloseLane", kSmall, some_cached, close_lane, true},
@@ -288,7 +307,7 @@ std::string fault_after_death(World& world) {
     for (const Taken& t : world.other_holds) {
         const shm::SlotWord word{world.pool().word(t.index).load()};
         const bool still = word.is_held_by(kOther) && word.generation() == t.generation;
-        if ((world.other->put(t, world.test.limit()) == PutResult::kOk) != still) {
+        if ((shm::test::show_and_put(*world.other, t) == PutResult::kOk) != still) {
             return "the living could not return its slot";
         }
     }

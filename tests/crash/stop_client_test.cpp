@@ -89,7 +89,7 @@ std::string work_beside(World& w, bool gives, std::vector<Taken>& got) {
 
 std::string put_all(World& w, const std::vector<Taken>& taken) {
     for (const Taken& t : taken) {
-        if (w.other->put(t, w.test.limit()) != PutResult::kOk) {
+        if (w.other->put_private(t) != PutResult::kOk) {
             return "the other could not return slot " + std::to_string(raw(t.index));
         }
     }

@@ -172,11 +172,16 @@ TEST_F(CtlInspect, SlotsShowsHolderTagAndHandle) {
     EXPECT_EQ(slots[0]["pid"], ::getpid());
     EXPECT_EQ(slots[0]["tag"], 77);
     EXPECT_EQ(slots[0]["offset"], slot.offset());
-    EXPECT_EQ(std::stoull(slots[0]["handle"].get<std::string>(), nullptr, 16),
-              slot.handle().value());
-    EXPECT_EQ(slots[0]["index"], slot.handle().index());
-    EXPECT_EQ(slots[0]["generation"], slot.handle().generation());
+    EXPECT_TRUE(slots[0]["handle"].is_null());  // nobody was given it
+    const mempool::Handle handle = slot.handle();
+    EXPECT_EQ(slots[0]["index"], handle.index());
+    EXPECT_EQ(slots[0]["generation"], handle.generation());
     EXPECT_THAT(ctl({"slots", pool_, "--state", "held"}).out, HasSubstr(" 77 "));
+    const Json shown = ctl_json({"slots", pool_, "--state", "shown"})["slots"];
+    ASSERT_EQ(shown.size(), 1);
+    EXPECT_EQ(shown[0]["state"], "shown");
+    EXPECT_EQ(shown[0]["client"], client.id());
+    EXPECT_EQ(std::stoull(shown[0]["handle"].get<std::string>(), nullptr, 16), handle.value());
 }
 
 TEST_F(CtlInspect, SlotsAreFilteredAndLimited) {
@@ -184,6 +189,7 @@ TEST_F(CtlInspect, SlotsAreFilteredAndLimited) {
     std::vector<mempool::Slot> slots(5);
     ASSERT_EQ(client.get_bulk(slots), 5);
     ASSERT_TRUE(slots[0].detach());
+    ASSERT_TRUE(slots[1].handle());
     const std::string id = std::to_string(client.id());
     const auto count = [&](std::vector<std::string> arguments) {
         arguments.insert(arguments.begin(), {"slots", pool_});
@@ -191,7 +197,8 @@ TEST_F(CtlInspect, SlotsAreFilteredAndLimited) {
     };
     EXPECT_EQ(count({}), 64);
     EXPECT_EQ(count({"--limit", "7"}), 7);
-    EXPECT_EQ(count({"--state", "held"}), 4);
+    EXPECT_EQ(count({"--state", "held"}), 4);  // as status counts them
+    EXPECT_EQ(count({"--state", "shown"}), 1);
     EXPECT_EQ(count({"--state", "detached"}), 1);
     EXPECT_EQ(count({"--state", "unknown"}), 0);
     EXPECT_EQ(count({"--client", id}), 4);

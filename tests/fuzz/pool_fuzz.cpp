@@ -74,13 +74,13 @@ public:
                 break;
             }
             case 6:
-                (void)lane.put(some, limit);
+                (void)((choice & 0x10U) != 0 ? lane.put_private(some) : lane.put(some, limit));
                 break;
             case 7:
                 (void)lane.adopt(some, limit);
                 break;
             case 8:
-                (void)lane.detach(some, limit);
+                (void)((choice & 0x10U) != 0 ? lane.show(some) : lane.detach(some, limit));
                 break;
             case 10:
                 lane.close();

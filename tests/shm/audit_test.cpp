@@ -77,10 +77,12 @@ TEST_F(AuditTest, FindsASlotInAMagazineThatCannotBe) {
 
 TEST_F(AuditTest, FindsAHolderThatIsNoClient) {
     const Taken t = get();
-    pool_.word(t.index).store(SlotWord::held(t.generation, ClientId{3}).bits);
-    expect(Fault::kSlotHolder, raw(t.index));
-    pool_.word(t.index).store(SlotWord::held(t.generation, ClientId{kMaxPlace}).bits);
-    expect(Fault::kSlotState, raw(t.index));
+    for (const auto word : {SlotWord::held, SlotWord::shown}) {
+        pool_.word(t.index).store(word(t.generation, ClientId{3}).bits);
+        expect(Fault::kSlotHolder, raw(t.index));
+        pool_.word(t.index).store(word(t.generation, ClientId{kMaxPlace}).bits);
+        expect(Fault::kSlotState, raw(t.index));
+    }
 }
 
 TEST_F(AuditTest, FindsAMagazineInNoKnownState) {
@@ -183,7 +185,9 @@ TEST(Census, SumsToTheSlotsThereAre) {
     std::vector<Taken> taken = get_all(a, test.limit(), 6);
     ASSERT_EQ(taken.size(), 6U);
     ASSERT_EQ(a.detach(taken[0], test.limit()), PutResult::kOk);
+    ASSERT_EQ(a.show(taken[1]), PutResult::kOk);
     ASSERT_EQ(b.adopt(taken[1], test.limit()), PutResult::kOk);
+    ASSERT_EQ(a.show(taken[2]), PutResult::kOk);  // it still counts as held
     const Census census = take_census(pool);
     EXPECT_EQ(census.slots, 27U);
     EXPECT_EQ(census.detached, 1U);
@@ -203,7 +207,7 @@ TEST(AuditStress, FindsNothingWhileTrafficRuns) {
         threads.emplace_back([&test, &stop, lane = test.open(LaneId{c}, ClientId{c})]() mutable {
             while (!stop.load(std::memory_order_relaxed)) {
                 for (const Taken& t : get_all(lane, test.limit(), 15)) {
-                    EXPECT_EQ(lane.put(t, test.limit()), PutResult::kOk);
+                    EXPECT_EQ(lane.put_private(t), PutResult::kOk);
                 }
             }
         });

@@ -77,9 +77,12 @@ TEST_F(EndClient, EveryOperationIsRefusedAndNothingChanges) {
     EXPECT_FALSE(lane_.try_put_private(lane_.held(held_[0])));
     EXPECT_EQ(lane_.put_private(held_[0]), PutResult::kEnded);
     EXPECT_EQ(lane_.put(held_[0], test_.limit()), PutResult::kEnded);
+    EXPECT_EQ(lane_.put_shown(held_[0]), PutResult::kEnded);
+    EXPECT_EQ(lane_.show(held_[0]), PutResult::kEnded);
     EXPECT_EQ(lane_.put_bulk<Taken>([&](Taken&) { return ++asked == 0; }), 0U);
     EXPECT_EQ(asked, 0U);  // it took nothing off its caller's hands
     EXPECT_EQ(lane_.adopt(theirs, test_.limit()), PutResult::kEnded);
+    EXPECT_EQ(lane_.renew(held_[0], test_.limit()), PutResult::kEnded);
     EXPECT_EQ(lane_.detach(held_[0], test_.limit()), PutResult::kEnded);
     lane_.share();
     EXPECT_FALSE(lane_.close());
@@ -167,6 +170,7 @@ TEST_F(EndClient, OnceItIsDeadAllIsTakenBackAndTheLaneIsAsNew) {
 }
 
 TEST_F(EndClient, WhatItHoldsIsTakenByForceUnderAGenerationThatItDoesNotKnow) {
+    ASSERT_EQ(lane_.show(held_[0]), PutResult::kOk);
     end();
     std::size_t erased = 0;
     EXPECT_EQ(take_from_ended(pool_, kOutcast, [&](SlotIndex) { ++erased; }), 5U);

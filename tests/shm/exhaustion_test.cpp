@@ -52,7 +52,7 @@ TEST_F(ExhaustionTest, IsSaidWhileAnotherSearches) {
 
 TEST_F(ExhaustionTest, ASearchIsFollowedByWorkAgain) {
     ASSERT_EQ(get(), GetResult::kExhausted);
-    ASSERT_EQ(holder_.put(held_[3], test_.limit()), PutResult::kOk);
+    ASSERT_EQ(holder_.put_private(held_[3]), PutResult::kOk);
     EXPECT_EQ(get(), GetResult::kOk);
     EXPECT_EQ(seeker_.record().steals.load(), 1U);
 }
@@ -92,7 +92,7 @@ TEST_F(ExhaustionTest, AMagazineWithoutAHintIsFoundInTheEnd) {
 // returns it by another lane, so that it finds its own magazines empty. Of one slot more than that
 // it may never be told that there is none.
 void never_exhausted(const test::PoolOptions& options, std::uint32_t movers) {
-    constexpr int kRounds = 30'000;
+    constexpr int kGets = 20'000;
     TestPool test(options);
     ASSERT_EQ(test.slots(), movers + 2);
     Lane seeker = test.open(LaneId{1}, ClientId{1});
@@ -123,15 +123,16 @@ void never_exhausted(const test::PoolOptions& options, std::uint32_t movers) {
         });
     }
     std::uint32_t exhausted = 0;
-    std::uint32_t got = 0;
-    for (int k = 0; k < kRounds; ++k) {
+    for (int got = 0; got < kGets;) {
         Taken taken;
         const GetResult result = seeker.get(test.limit(), taken);
         exhausted += result == GetResult::kExhausted ? 1U : 0U;
         if (result == GetResult::kOk) {
             ++got;
-            EXPECT_EQ(returner.put(taken, test.limit()), PutResult::kOk);
+            EXPECT_EQ(returner.put_private(taken, test.limit()), PutResult::kOk);
             returner.share();
+        } else {
+            std::this_thread::yield();  // a mover may have lost its processor while at work
         }
     }
     stop.store(true);
@@ -139,7 +140,6 @@ void never_exhausted(const test::PoolOptions& options, std::uint32_t movers) {
         thread.join();
     }
     EXPECT_EQ(exhausted, 0U);
-    EXPECT_GT(got, 1000U);
 }
 
 TEST(ExhaustionStress, IsNotSaidWhileSlotsMoveAmongRingsAndLanes) {

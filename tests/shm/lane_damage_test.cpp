@@ -51,7 +51,7 @@ TEST(LaneDamage, CountsThatChangeUnderAPutOrAReclaimLeadNowhere) {
         for (int round = 0; round < 2000; ++round) {
             Taken t;
             if (lane.get(test.limit(), t) == GetResult::kOk) {
-                (void)lane.put(t, test.limit());
+                (void)test::show_and_put(lane, t);
             }
             if (round % 10 == 0 && other.get(test.limit(), t) == GetResult::kOk) {
                 (void)other.detach(t, test.limit());

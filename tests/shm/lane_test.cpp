@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "shm/test_pool.hpp"
@@ -26,7 +27,14 @@ protected:
         EXPECT_EQ(lane_.get(test_.limit(), t), GetResult::kOk);
         return t;
     }
+    Taken get_shown() {
+        const Taken t = get();
+        EXPECT_EQ(lane_.show(t), PutResult::kOk);
+        return t;
+    }
+    // By the handle.
     PutResult put(Taken t) { return lane_.put(t, test_.limit()); }
+    PutResult put_held(Taken t) { return test::show_and_put(lane_, t); }
     SlotWord word(Taken t) { return SlotWord{test_.pool().word(t.index).load()}; }
     MagazineHead& loaded() { return test_.pool().magazine(lane_.loaded()); }
 
@@ -47,7 +55,7 @@ TEST_F(LaneTest, GetsEverySlotOnceAndTakesEachBack) {
     Taken none;
     EXPECT_EQ(lane_.get(test_.limit(), none), GetResult::kExhausted);
     for (const Taken& t : all) {
-        EXPECT_EQ(put(t), PutResult::kOk);
+        EXPECT_EQ(put_held(t), PutResult::kOk);
     }
     lane_.close();
     EXPECT_EQ(test::fault_at_rest(test_, 0, 2), "");
@@ -61,16 +69,16 @@ TEST_F(LaneTest, FreshPoolIsWalkedInTheOrderOfItsAddresses) {
 
 TEST_F(LaneTest, SlotJustReturnedComesBackFirst) {
     get();
-    const Taken t = get();
+    const Taken t = get_shown();
     ASSERT_EQ(put(t), PutResult::kOk);
     const Taken again = get();
     EXPECT_EQ(again.index, t.index);
 }
 
 TEST_F(LaneTest, GenerationGrowsAtEveryGet) {  // I2
-    const Taken first = get();
+    const Taken first = get_shown();
     ASSERT_EQ(put(first), PutResult::kOk);
-    const Taken second = get();
+    const Taken second = get_shown();
     ASSERT_EQ(second.index, first.index);
     EXPECT_EQ(raw(second.generation), raw(first.generation) + 1);
     EXPECT_EQ(put(first), PutResult::kStale);
@@ -84,13 +92,13 @@ TEST_F(LaneTest, GenerationWrapsToZero) {
         .store(SlotWord::free(Generation{~0U},
                               SlotWord{test_.pool().word(SlotIndex{0}).load()}.magazine())
                    .bits);
-    const Taken t = get();
+    const Taken t = get_shown();
     EXPECT_EQ(t.generation, Generation{0});
     EXPECT_EQ(put(t), PutResult::kOk);
 }
 
 TEST_F(LaneTest, SecondPutIsRefusedAndChangesNothing) {
-    const Taken t = get();
+    const Taken t = get_shown();
     ASSERT_EQ(put(t), PutResult::kOk);
     const SlotWord before = word(t);
     EXPECT_EQ(put(t), PutResult::kStale);
@@ -101,7 +109,7 @@ TEST_F(LaneTest, SecondPutIsRefusedAndChangesNothing) {
 
 TEST_F(LaneTest, PutFromAnotherLaneIsAcceptedOnceEvenIfBothTry) {
     Lane other = test_.open(LaneId{2}, ClientId{2});
-    const Taken t = get();
+    const Taken t = get_shown();
     EXPECT_EQ(other.put(t, test_.limit()), PutResult::kOk);
     EXPECT_EQ(put(t), PutResult::kStale);
     Taken again;
@@ -128,18 +136,18 @@ TEST_F(LaneTest, FreeSlotCannotBePutOrAdopted) {
 
 TEST_F(LaneTest, AdoptMovesASlotBetweenClients) {
     Lane other = test_.open(LaneId{2}, ClientId{2});
-    Taken t = get();
+    Taken t = get_shown();
     EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kOk);
     EXPECT_TRUE(word(t).is_held_by(ClientId{2}));
     EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kStale);  // no longer the holder
     EXPECT_EQ(word(t).generation(), t.generation);
-    EXPECT_EQ(other.put(t, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(other.put_private(t), PutResult::kOk);
     EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kStale);
 }
 
 TEST_F(LaneTest, AdoptMakesTheHandleThatLedToItStale) {  // I2
     Lane other = test_.open(LaneId{2}, ClientId{2});
-    const Taken sent = get();
+    const Taken sent = get_shown();
     Taken received = sent;
     ASSERT_EQ(other.adopt(received, test_.limit()), PutResult::kOk);
     EXPECT_EQ(received.generation, next(sent.generation));
@@ -147,8 +155,10 @@ TEST_F(LaneTest, AdoptMakesTheHandleThatLedToItStale) {  // I2
     EXPECT_EQ(lane_.adopt(again, test_.limit()), PutResult::kStale);
     EXPECT_EQ(again.generation, sent.generation);
     EXPECT_EQ(put(sent), PutResult::kStale);  // a late return by the sender
+    EXPECT_EQ(lane_.put_shown(sent), PutResult::kStale);
     EXPECT_EQ(lane_.put_private(sent), PutResult::kStale);
-    EXPECT_EQ(other.put(received, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(put(received), PutResult::kStale);  // a handle that nobody was given yet
+    EXPECT_EQ(other.put_private(received), PutResult::kOk);
 }
 
 TEST_F(LaneTest, DetachedSlotIsNobodysUntilAdopted) {
@@ -162,6 +172,69 @@ TEST_F(LaneTest, DetachedSlotIsNobodysUntilAdopted) {
     EXPECT_TRUE(word(t).is_held_by(ClientId{2}));
     EXPECT_EQ(other.detach(t, test_.limit()), PutResult::kOk);
     EXPECT_EQ(put(t), PutResult::kOk);  // a detached slot may be returned by anybody
+}
+
+TEST_F(LaneTest, HandleThatNobodyWasGivenIsRefused) {
+    Lane other = test_.open(LaneId{2}, ClientId{2});
+    Taken t = get();
+    const SlotWord before = word(t);
+    for (Lane* lane : {&lane_, &other}) {
+        EXPECT_EQ(lane->put(t, test_.limit()), PutResult::kStale);
+        EXPECT_EQ(lane->adopt(t, test_.limit()), PutResult::kStale);
+        EXPECT_EQ(lane->adopt(t, test_.limit()), PutResult::kStale);
+        EXPECT_EQ(lane->put_shown(t), PutResult::kStale);
+        bool more = true;
+        EXPECT_EQ(lane->put_bulk<Taken>([&](Taken& next) {
+            next = t;
+            return std::exchange(more, false);
+        }),
+                  0U);
+        EXPECT_EQ(lane->record().refused.load(), 5U);
+    }
+    EXPECT_EQ(word(t), before);
+    EXPECT_EQ(lane_.put_private(t), PutResult::kOk);
+}
+
+TEST_F(LaneTest, ShownSlotIsTakenByItsHandleOnceByAnybody) {
+    Lane other = test_.open(LaneId{2}, ClientId{2});
+    Taken t = get();
+    EXPECT_EQ(lane_.show(t), PutResult::kOk);
+    EXPECT_EQ(word(t), SlotWord::shown(t.generation, ClientId{1}));
+    EXPECT_EQ(lane_.show(t), PutResult::kOk);  // again: nothing changes
+    EXPECT_EQ(word(t), SlotWord::shown(t.generation, ClientId{1}));
+    EXPECT_EQ(lane_.put_private(t), PutResult::kStale);
+    EXPECT_EQ(other.show(t), PutResult::kStale);  // it is another client's
+    EXPECT_EQ(other.put_shown(t), PutResult::kStale);
+    EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(word(t), SlotWord::held(t.generation, ClientId{2}));
+    EXPECT_EQ(other.put_private(t), PutResult::kOk);
+    EXPECT_EQ(get_all(lane_, test_.limit()).size(), 16U);
+}
+
+TEST_F(LaneTest, ShowFindsASlotThatWasTakenAway) {
+    Lane other = test_.open(LaneId{2}, ClientId{2});
+    const Taken t = get_shown();
+    Taken adopted = t;
+    ASSERT_EQ(other.adopt(adopted, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(lane_.show(t), PutResult::kStale);
+    ASSERT_EQ(other.put_private(adopted), PutResult::kOk);
+    EXPECT_EQ(lane_.show(t), PutResult::kStale);
+    EXPECT_EQ(lane_.record().refused.load(), 2U);
+}
+
+TEST_F(LaneTest, ShownSlotIsItsHoldersToDetachAndToRenew) {
+    Lane other = test_.open(LaneId{2}, ClientId{2});
+    Taken t = get_shown();
+    EXPECT_EQ(other.detach(t, test_.limit()), PutResult::kStale);
+    EXPECT_EQ(other.renew(t, test_.limit()), PutResult::kStale);
+    const Taken sent = t;
+    EXPECT_EQ(lane_.renew(t, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(word(t), SlotWord::held(next(sent.generation), ClientId{1}));
+    EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kStale);
+    EXPECT_EQ(lane_.show(t), PutResult::kOk);
+    EXPECT_EQ(lane_.detach(t, test_.limit()), PutResult::kOk);
+    EXPECT_EQ(word(t), SlotWord::detached(t.generation, ClientId{1}));
+    EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kOk);
 }
 
 TEST_F(LaneTest, PrivatePutTakesBackWhatThisClientGotAndNothingElse) {
@@ -222,6 +295,9 @@ TEST(LaneRace, OfTwoThatTakeASlotOneWins) {
             Lane two = test.open(LaneId{2}, ClientId{2});
             const std::vector<Taken> all = get_all(one, test.limit());
             ASSERT_EQ(all.size(), 64U);
+            for (const Taken& t : all) {
+                ASSERT_EQ(one.show(t), PutResult::kOk);
+            }
             std::vector<int> wins(all.size());
             std::atomic<std::size_t> at{0};
             std::thread rival([&] {
@@ -237,7 +313,9 @@ TEST(LaneRace, OfTwoThatTakeASlotOneWins) {
             std::vector<int> own_wins(all.size());
             for (std::size_t k = 0; k < all.size(); ++k) {
                 at.store(k, std::memory_order_release);
-                own_wins[k] = one.put(all[k], test.limit()) == PutResult::kOk ? 1 : 0;
+                const PutResult result =
+                    round % 2 == 0 ? one.put(all[k], test.limit()) : one.put_shown(all[k]);
+                own_wins[k] = result == PutResult::kOk ? 1 : 0;
             }
             at.store(all.size(), std::memory_order_release);
             rival.join();
@@ -247,8 +325,7 @@ TEST(LaneRace, OfTwoThatTakeASlotOneWins) {
                 ASSERT_EQ(word.state(),
                           adopt && wins[k] == 1 ? SlotState::kHeld : SlotState::kFree);
                 if (word.state() == SlotState::kHeld) {
-                    ASSERT_EQ(two.put({all[k].index, word.generation()}, test.limit()),
-                              PutResult::kOk);
+                    ASSERT_EQ(two.put_private({all[k].index, word.generation()}), PutResult::kOk);
                 }
             }
             one.close();
@@ -263,7 +340,7 @@ TEST(LaneRace, OfTwoThatTakeASlotOneWins) {
 TEST_F(LaneTest, CountersTellWhatHappened) {
     const std::vector<Taken> all = get_all(lane_, test_.limit());
     for (const Taken& t : all) {
-        ASSERT_EQ(put(t), PutResult::kOk);
+        ASSERT_EQ(put_held(t), PutResult::kOk);
     }
     EXPECT_EQ(lane_.record().gets.load(), 16U);
     EXPECT_EQ(lane_.record().puts.load(), 16U);
@@ -286,7 +363,7 @@ TEST_F(LaneTest, ForeignCountInTheMagazineIsSurvived) {
     EXPECT_EQ(get_all(lane_, test_.limit()).size(), 15U);
     loaded().count.store(0x8000'0000U);
     const Taken held{SlotIndex{0}, Generation{test::kFirstGeneration + 1}};
-    EXPECT_EQ(put(held), PutResult::kOk);
+    EXPECT_EQ(put_held(held), PutResult::kOk);
 }
 
 TEST_F(LaneTest, ForeignItemsAreDroppedAndNothingElseIsHandedOut) {
@@ -321,7 +398,7 @@ TEST_F(LaneTest, MagazinesOverwrittenBySomebodyEndInNoRoomAndNotInAHang) {
     for (Hint h = empty.peek(); h.magazine != kNoMagazine; h = empty.peek()) {
         empty.remove(h);
     }
-    EXPECT_EQ(put(all[0]), PutResult::kNoRoom);
+    EXPECT_EQ(lane_.put_private(all[0]), PutResult::kNoRoom);
     EXPECT_TRUE(word(all[0]).is_held_by(ClientId{1}));
 }
 
@@ -344,6 +421,7 @@ TEST_F(LaneTest, EveryLaneOpensAndEverySlotIsStillReturned) {
         lanes.push_back(test_.open(LaneId{l}, ClientId{2}));
     }
     for (std::size_t k = 0; k < all.size(); ++k) {
+        EXPECT_EQ(lane_.show(all[k]), PutResult::kOk);
         EXPECT_EQ(lanes[k % lanes.size()].put(all[k], test_.limit()), PutResult::kOk);
     }
     for (Lane& lane : lanes) {
@@ -360,12 +438,12 @@ TEST_F(LaneTest, PutSharesItsMagazineWithThoseWhoWait) {
     Taken t;
     ASSERT_EQ(waiter.get(test_.limit(), t), GetResult::kExhausted);
     test_.pool().live().waiters.store(1);
-    ASSERT_EQ(put(all[0]), PutResult::kOk);
+    ASSERT_EQ(put_held(all[0]), PutResult::kOk);
     EXPECT_EQ(waiter.get(test_.limit(), t), GetResult::kOk);
     EXPECT_EQ(t.index, all[0].index);
     EXPECT_EQ(waiter.record().steals.load(), 0U);
     test_.pool().live().waiters.store(0);
-    ASSERT_EQ(put(all[1]), PutResult::kOk);
+    ASSERT_EQ(put_held(all[1]), PutResult::kOk);
     EXPECT_EQ(waiter.get(test_.limit(), t), GetResult::kOk);  // it lay in the other's lane
     EXPECT_EQ(waiter.record().steals.load(), 1U);
 }
@@ -385,6 +463,7 @@ TEST_F(GrownPool, SlotOfASegmentNotYetMappedIsReportedAndNotLost) {
     EXPECT_EQ(lane_.get(mapped, t), GetResult::kUnmapped);
     EXPECT_EQ(get_all(lane_, test_.limit()).size(), 5U);
     Taken beyond{SlotIndex{test_.limit() - 1}, Generation{test::kFirstGeneration + 1}};
+    EXPECT_EQ(lane_.show(beyond), PutResult::kOk);
     EXPECT_EQ(lane_.put(beyond, mapped), PutResult::kUnmapped);
     EXPECT_EQ(lane_.adopt(beyond, mapped), PutResult::kUnmapped);
     EXPECT_EQ(lane_.put(beyond, test_.limit()), PutResult::kOk);

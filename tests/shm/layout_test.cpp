@@ -159,6 +159,7 @@ std::string dump_values() {
     value("kEraseOnPut", kEraseOnPut);
     value("a SlotWord free(3, magazine 2)", SlotWord::free(Generation{3}, MagazineId{2}).bits);
     value("a SlotWord held(3, client 2)", SlotWord::held(Generation{3}, ClientId{2}).bits);
+    value("a SlotWord shown(3, client 2)", SlotWord::shown(Generation{3}, ClientId{2}).bits);
     value("a SlotWord detached(3)", SlotWord::detached(Generation{3}).bits);
     value("a MagazineWord full(3)", MagazineWord::make(3, MagazineState::kFull).bits);
     value("a MagazineWord empty(3)", MagazineWord::make(3, MagazineState::kEmpty).bits);

@@ -84,7 +84,10 @@ TEST_F(ReclaimTest, FindsNothingTheSecondTime) {
 
 TEST_F(ReclaimTest, MakesHandlesOfTheDeadStale) {  // I2
     Lane other = test_.open(LaneId{3}, ClientId{3});
-    bury();
+    for (const Taken& t : held_) {
+        ASSERT_EQ(lane_.show(t), PutResult::kOk);
+    }
+    EXPECT_EQ(bury().slots, held_.size());
     for (Taken& t : held_) {
         EXPECT_EQ(other.put(t, test_.limit()), PutResult::kStale);
         EXPECT_EQ(other.adopt(t, test_.limit()), PutResult::kStale);
@@ -101,13 +104,14 @@ TEST_F(ReclaimTest, LeavesTheLivingAndTheDetachedAlone) {
     Lane other = test_.open(LaneId{3}, ClientId{3});
     const std::vector<Taken> theirs = get_all(other, test_.limit(), 3);
     ASSERT_EQ(theirs.size(), 3U);
+    ASSERT_EQ(lane_.show(held_[0]), PutResult::kOk);
     ASSERT_EQ(other.adopt(held_[0], test_.limit()), PutResult::kOk);
     ASSERT_EQ(lane_.detach(held_[1], test_.limit()), PutResult::kOk);
     EXPECT_EQ(bury().slots, 3U);
     const Census census = take_census(pool_);
     EXPECT_EQ(census.held_by[3], 4U);
     EXPECT_EQ(census.detached, 1U);
-    EXPECT_EQ(other.put(held_[0], test_.limit()), PutResult::kOk);
+    EXPECT_EQ(other.put_private(held_[0]), PutResult::kOk);
     EXPECT_EQ(other.put(held_[1], test_.limit()), PutResult::kOk);
     EXPECT_EQ(fault_at_rest(test_, 3), "");
 }
@@ -343,12 +347,12 @@ TEST(ReclaimStress, LosesNothingBesideLiveLanes) {
                 if (mine.size() < k % 9 && lane.get(test.limit(), t) == GetResult::kOk) {
                     mine.push_back(t);
                 } else if (!mine.empty()) {
-                    EXPECT_EQ(lane.put(mine.back(), test.limit()), PutResult::kOk);
+                    EXPECT_EQ(lane.put_private(mine.back()), PutResult::kOk);
                     mine.pop_back();
                 }
             }
             for (const Taken& t : mine) {
-                EXPECT_EQ(lane.put(t, test.limit()), PutResult::kOk);
+                EXPECT_EQ(lane.put_private(t), PutResult::kOk);
             }
             lane.close();
             free_lane(test.pool(), lane.id());

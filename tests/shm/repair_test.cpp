@@ -60,7 +60,7 @@ protected:
     }
     void expect_holder_works() {
         for (const Taken& t : held_) {
-            EXPECT_EQ(lane_.put(t, test_.limit()), PutResult::kOk);
+            EXPECT_EQ(lane_.put_private(t), PutResult::kOk);
         }
         held_ = get_all(lane_, test_.limit(), 5);
         EXPECT_EQ(held_.size(), 5U);
@@ -198,7 +198,7 @@ TEST_F(RepairTest, ASlotInNoKnownStateIsFreedOnceNobodyIsThere) {
     pool_.word(i).store(0xdead'beef'0000'00aaULL);
     expect_left(Fault::kSlotState, raw(i));
     for (std::size_t k = 1; k < held_.size(); ++k) {
-        EXPECT_EQ(lane_.put(held_[k], test_.limit()), PutResult::kOk);
+        EXPECT_EQ(lane_.put_private(held_[k]), PutResult::kOk);
     }
     end_holder();
     expect_mended(Fault::kSlotState, 1, 0, true);
@@ -314,7 +314,7 @@ TEST(RepairStress, TouchesNothingOfLiveLanes) {
                     EXPECT_EQ(users[raw(t.index)].exchange(0), c);
                     PutResult result{};
                     do {  // no room while the ring of empty magazines is broken
-                        result = lane.put(t, test.limit());
+                        result = lane.put_private(t);
                     } while (result == PutResult::kNoRoom);
                     EXPECT_EQ(result, PutResult::kOk);
                 }

@@ -60,6 +60,7 @@ TEST_F(Steal, EverySlotOfManyLanesIsFound) {
     }
     const std::vector<Taken> all = get_all(victim_, test_.limit());
     for (std::size_t k = 0; k < all.size(); ++k) {
+        ASSERT_EQ(victim_.show(all[k]), PutResult::kOk);
         ASSERT_EQ(lanes.at(k % lanes.size()).put(all[k], test_.limit()), PutResult::kOk);
     }
     EXPECT_EQ(get_all(thief_, test_.limit()).size(), all.size());
@@ -93,7 +94,7 @@ TEST_F(Steal, VictimThatLostEverythingReturnsWhatItHolds) {
     cache(8);
     ASSERT_EQ(get_all(thief_, test_.limit()).size(), 8U);
     for (const Taken& t : held_) {
-        EXPECT_EQ(victim_.put(t, test_.limit()), PutResult::kOk);
+        EXPECT_EQ(test::show_and_put(victim_, t), PutResult::kOk);
     }
     EXPECT_EQ(take_census(test_.pool()).held, 8U);
     victim_.close();

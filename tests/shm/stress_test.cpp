@@ -135,7 +135,15 @@ private:
         const Taken t = mine_.back();
         mine_.pop_back();
         world_.unmark(t);
-        EXPECT_EQ(lane_->put(t, world_.test.limit()), PutResult::kOk);
+        if (random_() % 2 == 0) {
+            EXPECT_EQ(lane_->put(t, world_.test.limit()),
+                      PutResult::kStale);  // nobody was shown it
+            EXPECT_EQ(lane_->put_private(t), PutResult::kOk);
+        } else {
+            EXPECT_EQ(lane_->show(t), PutResult::kOk);
+            EXPECT_EQ(random_() % 2 == 0 ? lane_->put(t, world_.test.limit()) : lane_->put_shown(t),
+                      PutResult::kOk);
+        }
         EXPECT_EQ(lane_->put(t, world_.test.limit()), PutResult::kStale);
     }
 
@@ -146,9 +154,8 @@ private:
         }
         const Taken t = mine_.back();
         mine_.pop_back();
-        if (random_() % 2 == 0) {
-            EXPECT_EQ(lane_->detach(t, world_.test.limit()), PutResult::kOk);
-        }
+        const bool detach = random_() % 2 == 0;
+        EXPECT_EQ(detach ? lane_->detach(t, world_.test.limit()) : lane_->show(t), PutResult::kOk);
         exchange(World::stamp_of(t));
     }
 

@@ -138,6 +138,12 @@ inline std::vector<Taken> get_all(Lane& lane, std::uint32_t limit, std::size_t m
     return taken;
 }
 
+/// Returns a slot that the lane's client holds, shown or not.
+inline PutResult show_and_put(Lane& lane, Taken t) {
+    const PutResult shown = lane.show(t);
+    return shown == PutResult::kOk ? lane.put_shown(t) : shown;
+}
+
 inline const char* name_of(Fault fault) {
     constexpr std::array kNames = {"slot state",     "slot unlisted",  "slot holder",
                                    "magazine state", "magazine owner", "magazine item",
@@ -195,7 +201,7 @@ inline std::string fault_at_rest(TestPool& test, std::uint64_t held, std::uint32
                 std::to_string(census.free + census.cached) + " are free or cached";
     }
     for (const Taken& t : all) {
-        if (lane.put(t, test.limit()) != PutResult::kOk && wrong.empty()) {
+        if (lane.put_private(t) != PutResult::kOk && wrong.empty()) {
             wrong = "slot " + std::to_string(raw(t.index)) + " could not be returned";
         }
     }

@@ -158,7 +158,7 @@ TEST(Waiting, PutsStopSharingForOneThatStandsStillWithoutADaemon) {
             live.pulses_felt_at.store(0);  // a second later
             Taken t;
             ASSERT_EQ(other.get(test.limit(), t), GetResult::kOk);
-            ASSERT_EQ(other.put(t, test.limit()), PutResult::kOk);
+            ASSERT_EQ(other.put_private(t), PutResult::kOk);
         }
         EXPECT_EQ(shared, 2U);
     }

@@ -19,6 +19,10 @@ TEST(SlotWord, GivesBackWhatItWasMadeOf) {
             EXPECT_EQ(held.state(), SlotState::kHeld);
             EXPECT_EQ(held.generation(), Generation{g});
             EXPECT_EQ(held.client(), ClientId{p});
+            const SlotWord shown = SlotWord::shown(Generation{g}, ClientId{p});
+            EXPECT_EQ(shown.state(), SlotState::kShown);
+            EXPECT_EQ(shown.generation(), Generation{g});
+            EXPECT_EQ(shown.client(), ClientId{p});
         }
         const SlotWord detached = SlotWord::detached(Generation{g});
         EXPECT_EQ(detached.state(), SlotState::kDetached);
@@ -43,6 +47,20 @@ TEST(SlotWord, TellsWhereItLiesWhateverTheGeneration) {
     EXPECT_FALSE(held.is_held_by(ClientId{4}));
     EXPECT_FALSE(held.is_free_in(MagazineId{5}));
     EXPECT_FALSE(SlotWord::detached(Generation{3}).is_held_by(ClientId{0}));
+}
+
+TEST(SlotWord, TellsWhoHoldsItAndWhetherItsHandleWasGivenOut) {
+    const SlotWord free = SlotWord::free(Generation{3}, MagazineId{5});
+    const SlotWord held = SlotWord::held(Generation{3}, ClientId{5});
+    const SlotWord shown = SlotWord::shown(Generation{3}, ClientId{5});
+    const SlotWord detached = SlotWord::detached(Generation{3}, ClientId{5});
+    EXPECT_TRUE(held.is_held() && shown.is_held());
+    EXPECT_FALSE(free.is_held() || detached.is_held());
+    EXPECT_TRUE(shown.is_held_by(ClientId{5}));
+    EXPECT_FALSE(shown.is_held_by(ClientId{4}));
+    EXPECT_FALSE(detached.is_held_by(ClientId{5}));
+    EXPECT_TRUE(shown.has_handle() && detached.has_handle());
+    EXPECT_FALSE(free.has_handle() || held.has_handle());
 }
 
 TEST(SlotWord, ZeroIsAbsent) {

@@ -266,6 +266,7 @@ private:
                     }
                     break;
                 case SlotState::kHeld:
+                case SlotState::kShown:
                     if (!possible(word.client())) {
                         findings_.push_back({Fault::kSlotState, i, word.bits});
                     } else if (!attached(word.client())) {

@@ -17,7 +17,7 @@ struct Census {
     std::uint64_t slots = 0;             ///< as the segment table says
     std::uint64_t free = 0;              ///< in the depot: any client can get them
     std::uint64_t cached = 0;            ///< in a lane's magazine: that lane gets them first
-    std::uint64_t held = 0;              ///< by a client
+    std::uint64_t held = 0;              ///< by a client, HELD or SHOWN
     std::uint64_t detached = 0;          ///< between clients
     std::uint64_t unknown = 0;           ///< with a word that makes no sense; 0 unless overwritten
     std::vector<std::uint64_t> held_by;  ///< by client id
@@ -52,6 +52,7 @@ inline Census take_census(const Pool& pool) {
                 ++(last_owned ? census.cached : census.free);
                 break;
             case SlotState::kHeld:
+            case SlotState::kShown:
                 ++census.held;
                 if (raw(word.client()) < census.held_by.size()) {
                     ++census.held_by[raw(word.client())];

@@ -1,4 +1,4 @@
-// A lane at work: get, put, adopt and detach for one thread at a time.
+// A lane at work: get, put, show, adopt and detach for one thread at a time.
 //
 // Made by libmempool for each thread that uses a client, and by the daemon for itself. Never makes
 // a system call on the fast path. Every change of a magazine stands in a busy section, so a thief
@@ -27,7 +27,7 @@ enum class PutResult : std::uint8_t {
     kOk,
     kUnmapped,    ///< the index lies in a segment this process has not mapped yet
     kOutOfRange,  ///< no such slot in this pool
-    kStale,       ///< the slot was returned, or got again, since the handle was made
+    kStale,       ///< returned, adopted or got again since the handle was made, or never given out
     kNoRoom,      ///< no magazine has room: the pool's magazines were overwritten by somebody
     kEnded,       ///< the client was ended: it may not work in this pool any more
 };
@@ -123,7 +123,8 @@ public:
         return false;
     }
 
-    /// Returns slot `t.index`, whoever holds it, if its generation still is `t.generation`.
+    /// Returns a slot by its handle, whoever holds or detached it: it is SHOWN or DETACHED, and its
+    /// generation still is `t.generation`. A slot whose handle nobody was given (HELD) is refused.
     /// Linearizes: F1.
     /// Pairs:  F1 release -> C0 acquire in get(): our stores happen-before the next holder's.
     ///         F0 is relaxed: a stale word only makes F1 fail.
@@ -136,14 +137,22 @@ public:
             return refuse(out_of_reach(t.index));
         }
         return put_one(t.index, [this, t] {
-            return free_shared(records_[raw(t.index)].word, t.generation, free_);
+            return free_by_handle(records_[raw(t.index)].word, t.generation, free_);
         });
     }
 
-    /// Returns a slot that this client got and whose handle no other thread or process was given:
-    /// nobody else can name it, so F2, a plain store, does for F1 and saves most of a put's time.
-    /// What breaks the promise, a handle guessed and used by another between F0 and F2, could see
-    /// the slot handed out twice; that takes the right 32-bit generation in that very moment.
+    /// Returns a slot that this client holds and has shown, if nobody took it by its handle: the
+    /// word is SHOWN by this client, of `t.generation`. As put().
+    [[nodiscard]] PutResult put_shown(Taken t) noexcept {
+        return put_one(t.index, [this, t] {
+            return free_shown(records_[raw(t.index)].word, shown(t.generation), free_);
+        });
+    }
+
+    /// Returns a slot that this client holds and whose handle nobody was given: its word is HELD,
+    /// which nobody else changes, so F2, a plain store, does for F1 and saves most of a put's time.
+    /// A handle that was guessed changes nothing between F0 and F2: put() and adopt() take SHOWN
+    /// and DETACHED only, and show(), which makes it SHOWN, is this client's own step.
     /// Linearizes: F2.
     /// Pairs:  F2 release -> C0 acquire in get(), as F1.
     /// ABA:    the word names this client and the generation; only its dead are rewritten by
@@ -202,7 +211,7 @@ public:
                 if constexpr (std::is_same_v<S, Held>) {
                     freed = free_private(records[raw(slot.index)].word, slot.word, put_step);
                 } else {
-                    freed = free_shared(records[raw(slot.index)].word, slot.generation, free);
+                    freed = free_by_handle(records[raw(slot.index)].word, slot.generation, free);
                 }
                 count += freed ? 1U : 0U;
                 refused += freed ? 0U : 1U;
@@ -220,30 +229,51 @@ public:
         return accepted;
     }
 
-    /// Makes this client the holder of a slot that is detached or held by another. On kOk `t` is
-    /// how this client names it: the generation has grown, so that the handle which led here is
-    /// stale for everybody, its sender and a second receiver among them.
+    /// Gives out the handle of a slot that this client holds: from here on whoever has it may put
+    /// or adopt the slot. kOk too if it was shown before; kStale if the slot was taken away.
+    /// Linearizes: H1.
+    /// Pairs:  H1 release -> A0 acquire in adopt(): ours happen-before the next holder's.
+    ///         H1 that fails is relaxed: it tells only that the slot is gone.
+    /// ABA:    H1 names client and generation, and who takes the slot away raises the generation.
+    /// Crash:  the slot is this client's to reclaim, before H1 and after it.
+    [[nodiscard]] PutResult show(Taken t) noexcept {
+        if (is_ended()) {  // no busy section stands here, so no bit would stop it
+            return refuse(PutResult::kEnded);
+        }
+        SlotWord seen = held(t).word;
+        const SlotWord wanted = shown(t.generation);
+        const bool done = records_[raw(t.index)].word.compare_exchange_strong(
+            seen.bits, wanted.bits, std::memory_order_release, std::memory_order_relaxed);  // H1
+        return done || seen == wanted ? PutResult::kOk : refuse(PutResult::kStale);
+    }
+
+    /// Makes this client the holder of a slot whose handle it was given: one that is detached, or
+    /// shown by its holder. On kOk `t` is how this client names it: the generation has grown, so
+    /// that the handle which led here is stale for everybody, its sender and a second receiver
+    /// among them. The slot is HELD: nobody was given the new handle.
     /// Linearizes: A1.
-    /// Pairs:  A0 acquire <- C1/D1 release: the sender's stores happen-before ours.
+    /// Pairs:  A0 acquire <- H1/D1 release: the sender's stores happen-before ours.
     /// ABA:    A1 names the generation, which grows at every get, adopt and reclaim (I2).
     /// Crash:  before A1 the slot is its former holder's; after A1 it is this client's to reclaim.
     [[nodiscard]] PutResult adopt(Taken& t, std::uint32_t limit) noexcept {
-        const Generation grown = next(t.generation);
-        const PutResult result = rewrite(t, limit, SlotWord::held(grown, client_), true);
-        if (result == PutResult::kOk) {
-            t.generation = grown;
-        }
-        return result;
+        return adopt_from(From::kGiver, t, limit);
     }
 
-    /// Leaves a slot this client holds to whoever adopts it: it outlives this process.
+    /// As adopt(), of a slot that this client holds, HELD or SHOWN: from here on nobody else can
+    /// name it.
+    [[nodiscard]] PutResult renew(Taken& t, std::uint32_t limit) noexcept {
+        return adopt_from(From::kSelf, t, limit);
+    }
+
+    /// Leaves a slot this client holds, HELD or SHOWN, to whoever adopts it: it outlives this
+    /// process.
     /// Linearizes: D1, the same step as A1.
     /// Pairs:  D1 release -> A0 acquire: what we wrote is seen by who adopts.
     /// ABA:    as adopt().
     /// Crash:  before D1 the slot is this client's to reclaim; after D1 it is nobody's, listed by
     ///         age.
     [[nodiscard]] PutResult detach(Taken t, std::uint32_t limit) noexcept {
-        return rewrite(t, limit, SlotWord::detached(t.generation, client_), false);
+        return rewrite(t, limit, SlotWord::detached(t.generation, client_), From::kSelf);
     }
 
     /// `t` as it is while this lane's client holds it.
@@ -341,13 +371,11 @@ private:
 
     // F0, F1: FREE in the magazine of `free` for a slot that any other may return or adopt at the
     // same time.
-    [[nodiscard]] static bool free_shared(std::atomic<std::uint64_t>& word, Generation generation,
-                                          std::uint32_t free) noexcept {
+    [[nodiscard]] static bool free_by_handle(std::atomic<std::uint64_t>& word,
+                                             Generation generation, std::uint32_t free) noexcept {
         SlotWord seen{word.load(std::memory_order_relaxed)};  // F0
         do {
-            const bool out =
-                seen.state() == SlotState::kHeld || seen.state() == SlotState::kDetached;
-            if (!out || seen.generation() != generation) [[unlikely]] {
+            if (!seen.has_handle() || seen.generation() != generation) [[unlikely]] {
                 return false;
             }
         } while (!word.compare_exchange_weak(seen.bits,
@@ -356,7 +384,15 @@ private:
         return true;
     }
 
-    // F0, F2: the same for a slot that nobody else can name.
+    // F1: the same for a slot that its holder has shown.
+    [[nodiscard]] static bool free_shown(std::atomic<std::uint64_t>& word, SlotWord shown,
+                                         std::uint32_t free) noexcept {
+        const std::uint64_t freed = (std::uint64_t{raw(shown.generation())} << 32U) | free;
+        return word.compare_exchange_strong(shown.bits, freed, std::memory_order_release,  // F1
+                                            std::memory_order_relaxed);
+    }
+
+    // F0, F2: the same for a slot that nobody else may take, HELD by this client.
     [[nodiscard, gnu::always_inline]] static bool free_private(std::atomic<std::uint64_t>& word,
                                                                SlotWord held,
                                                                std::uint64_t put_step) noexcept {
@@ -399,7 +435,30 @@ private:
         return result;
     }
 
-    PutResult rewrite(Taken t, std::uint32_t limit, SlotWord wanted, bool from_any) noexcept {
+    // Whose a slot is before it is rewritten.
+    enum class From : std::uint8_t {
+        kGiver,  // nobody's, or somebody's who has shown it
+        kSelf,   // this client's
+    };
+
+    [[nodiscard]] bool may_take(SlotWord seen, From from) const noexcept {
+        return from == From::kSelf ? seen.is_held_by(client_) : seen.has_handle();
+    }
+
+    [[nodiscard]] SlotWord shown(Generation g) const noexcept {
+        return SlotWord::shown(g, client_);
+    }
+
+    PutResult adopt_from(From from, Taken& t, std::uint32_t limit) noexcept {
+        const Generation grown = next(t.generation);
+        const PutResult result = rewrite(t, limit, SlotWord::held(grown, client_), from);
+        if (result == PutResult::kOk) {
+            t.generation = grown;
+        }
+        return result;
+    }
+
+    PutResult rewrite(Taken t, std::uint32_t limit, SlotWord wanted, From from) noexcept {
         if (raw(t.index) >= limit) {
             return refuse(out_of_reach(t.index));
         }
@@ -409,10 +468,7 @@ private:
         SlotRecord& record = records_[raw(t.index)];
         SlotWord seen{record.word.load(std::memory_order_relaxed)};
         do {
-            const bool out =
-                seen.is_held_by(client_) || (from_any && (seen.state() == SlotState::kHeld ||
-                                                          seen.state() == SlotState::kDetached));
-            if (!out || seen.generation() != t.generation) {
+            if (!may_take(seen, from) || seen.generation() != t.generation) {
                 return refuse(PutResult::kStale);
             }
             // Before D1: who sees the slot detached sees since when.

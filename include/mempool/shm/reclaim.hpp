@@ -8,9 +8,9 @@
 // A pass over a large pool is done in pieces, with other work of the daemon in between, other
 // passes over the same pool too. Between two pieces the daemon's lane owns nothing, and slots that
 // are to be erased are HELD(client 0) and stand in the pass's list. Pieces change nothing in what
-// makes a pass complete: after client c died no slot becomes HELD(c) and no magazine OWNED by a
-// lane of c, so what one look at each word does not find is not there (I5: c's id is free after the
-// last).
+// makes a pass complete: after client c died no slot becomes HELD(c) or SHOWN(c) and no magazine
+// OWNED by a lane of c, so what one look at each word does not find is not there (I5: c's id is
+// free after the last).
 #pragma once
 
 #include <algorithm>
@@ -409,7 +409,7 @@ private:
     struct Wanted {
         const Reclaim* reclaim;
         bool operator()(SlotIndex /*i*/, SlotWord seen) const {
-            return seen.state() == SlotState::kHeld && reclaim->dead(seen.client());
+            return seen.is_held() && reclaim->dead(seen.client());
         }
     };
 

@@ -2,8 +2,8 @@
 //
 // Called by the daemon only, one call at a time a pool, when an operator asks for it. Words are the
 // truth and rings hold hints, so what a word says is believed: a slot whose word says FREE is free,
-// and one whose word says HELD(c) is left to client c as long as c lives. What no word tells is
-// mended only while no client is attached, who could be using it:
+// and one whose word says HELD(c) or SHOWN(c) is left to client c as long as c lives. What no word
+// tells is mended only while no client is attached, who could be using it:
 //
 //   fault           mended                                                    beside live clients
 //   kRing           all cells emptied in a new lap, then hinted anew          yes

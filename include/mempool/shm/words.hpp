@@ -50,8 +50,9 @@ constexpr std::uint8_t state_of(std::uint64_t word) noexcept {
 enum class SlotState : std::uint8_t {
     kAbsent = 0,    ///< no slot here yet: beyond what the pool has grown to
     kFree = 1,      ///< place names the magazine the slot lies in
-    kHeld = 2,      ///< place names the client that holds it
+    kHeld = 2,      ///< place names the client that holds it; nobody was given its handle
     kDetached = 3,  ///< between clients; place names the one that detached it (0: not known)
+    kShown = 4,     ///< place names the client that holds it; its handle was given out
 };
 
 /// `generation:32 | place:24 | state:8`: the one truth about a slot.
@@ -63,6 +64,9 @@ struct SlotWord {
     }
     static constexpr SlotWord held(Generation g, ClientId c) noexcept {
         return {detail::pack(raw(g), raw(c), static_cast<std::uint8_t>(SlotState::kHeld))};
+    }
+    static constexpr SlotWord shown(Generation g, ClientId c) noexcept {
+        return {detail::pack(raw(g), raw(c), static_cast<std::uint8_t>(SlotState::kShown))};
     }
     static constexpr SlotWord detached(Generation g, ClientId by = ClientId{0}) noexcept {
         return {detail::pack(raw(g), raw(by), static_cast<std::uint8_t>(SlotState::kDetached))};
@@ -84,9 +88,16 @@ struct SlotWord {
         return static_cast<std::uint32_t>(bits) ==
                static_cast<std::uint32_t>(free(Generation{0}, m).bits);
     }
+    /// Whether a client holds the slot: HELD or SHOWN.
+    [[nodiscard]] constexpr bool is_held() const noexcept {
+        return state() == SlotState::kHeld || state() == SlotState::kShown;
+    }
     [[nodiscard]] constexpr bool is_held_by(ClientId c) const noexcept {
-        return static_cast<std::uint32_t>(bits) ==
-               static_cast<std::uint32_t>(held(Generation{0}, c).bits);
+        return is_held() && client() == c;
+    }
+    /// Whether the handle was given out, so that whoever has it may put or adopt the slot.
+    [[nodiscard]] constexpr bool has_handle() const noexcept {
+        return state() == SlotState::kShown || state() == SlotState::kDetached;
     }
     friend constexpr bool operator==(SlotWord, SlotWord) = default;
 };
