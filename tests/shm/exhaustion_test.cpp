@@ -129,7 +129,7 @@ void never_exhausted(const test::PoolOptions& options, std::uint32_t movers) {
         exhausted += result == GetResult::kExhausted ? 1U : 0U;
         if (result == GetResult::kOk) {
             ++got;
-            EXPECT_EQ(returner.put_private(taken, test.limit()), PutResult::kOk);
+            EXPECT_EQ(returner.put_private(taken), PutResult::kOk);
             returner.share();
         } else {
             std::this_thread::yield();  // a mover may have lost its processor while at work
