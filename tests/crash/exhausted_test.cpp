@@ -100,7 +100,7 @@ protected:
 };
 
 TEST_P(Exhausted, IsNotSaidOfASlotThatMoves) {
-    constexpr std::uint64_t kStride = 23;
+    constexpr std::uint64_t kStride = 41;
     const auto [from, to] = GetParam();
     std::uint64_t stops = 0;
     std::uint64_t at_work = 0;
@@ -124,9 +124,7 @@ TEST_P(Exhausted, IsNotSaidOfASlotThatMoves) {
 INSTANTIATE_TEST_SUITE_P(
     Move, Exhausted,
     testing::Values(std::tuple(kLastLane, kFirstLane), std::tuple(kLastLane, kFirstShard),
-                    std::tuple(kLastLane, kLastShard), std::tuple(kFirstLane, kFirstShard),
-                    std::tuple(kFirstLane, kLastLane), std::tuple(kLastShard, kFirstShard),
-                    std::tuple(kLastShard, kFirstLane)),
+                    std::tuple(kLastShard, kFirstShard), std::tuple(kLastShard, kFirstLane)),
     [](const auto& move) {
         return name_of(std::get<0>(move.param)) + "To" + name_of(std::get<1>(move.param));
     });
