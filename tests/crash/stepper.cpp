@@ -21,8 +21,14 @@ constexpr int kCannotTrace = 125;
 
 }  // namespace
 
-Stepper::Stepper(const std::function<int()>& operation, const std::function<void()>& prepare)
-    : pid_(::fork()) {
+Stepper::Stepper(const std::function<int()>& operation, const std::function<void()>& prepare) {
+    CPU_ZERO(&processors_);
+    ::sched_getaffinity(0, sizeof(processors_), &processors_);
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(static_cast<std::size_t>(::sched_getcpu()), &here);
+    ::sched_setaffinity(0, sizeof(here), &here);  // where it is refused, a step takes longer
+    pid_ = ::fork();
     if (pid_ < 0) {
         throw std::runtime_error("fork failed");
     }
@@ -45,7 +51,10 @@ Stepper::Stepper(const std::function<int()>& operation, const std::function<void
     ::ptrace(PTRACE_SETOPTIONS, pid_, nullptr, PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD);
 }
 
-Stepper::~Stepper() { kill(); }
+Stepper::~Stepper() {
+    kill();
+    ::sched_setaffinity(0, sizeof(processors_), &processors_);
+}
 
 bool Stepper::step() {
     if (over_) {

@@ -4,6 +4,7 @@
 // they share, kills it there or lets it go on. Needs ptrace and an x86-64 CPU.
 #pragma once
 
+#include <sched.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -12,6 +13,8 @@
 namespace mempool::test {
 
 /// Owns the child: kills and reaps it when it goes. Throws std::runtime_error if tracing fails.
+/// Both run on one processor meanwhile, the calling thread's: a step takes a fraction of the time
+/// then.
 class Stepper {
 public:
     /// Forks. The child runs `prepare`, if there is one, then `operation`, whose result becomes its
@@ -42,6 +45,7 @@ public:
 private:
     int wait();
 
+    cpu_set_t processors_{};  // of this thread, as before
     pid_t pid_ = -1;
     std::uint64_t steps_ = 0;
     bool over_ = false;
