@@ -83,6 +83,10 @@ std::size_t Client::put_bulk(std::span<Slot> slots) noexcept {
 
 std::error_code Client::put(Handle handle) noexcept { return code_of(impl().put_shared(handle)); }
 
+std::size_t Client::release_bulk(std::span<Slot> slots, std::span<Handle> handles) noexcept {
+    return impl().release_bulk(slots, handles);
+}
+
 std::size_t Client::put_bulk(std::span<const Handle> handles) noexcept {
     return impl().put_bulk(handles);
 }
@@ -133,7 +137,7 @@ std::error_code detail::put_slowly(Owner owner, Handle name) noexcept {
     return code_of(static_cast<ClientImpl*>(owner.core())->put_slowly(name, owner.flags()));
 }
 
-bool detail::show(Owner owner, Handle name) noexcept {
+bool detail::show_slowly(Owner owner, Handle name) noexcept {
     return static_cast<ClientImpl*>(owner.core())->show(name);
 }
 

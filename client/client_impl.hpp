@@ -71,6 +71,8 @@ public:
     Errc detach(Handle handle) noexcept;
     void set_tag(Handle handle, std::uint32_t tag) noexcept;
     [[nodiscard]] std::size_t put_bulk(std::span<const Handle> handles) noexcept;
+    [[nodiscard]] std::size_t release_bulk(std::span<Slot> slots,
+                                           std::span<Handle> handles) noexcept;
     void close() noexcept;
 
     /// Returns each slot to the client it came from.

@@ -410,6 +410,34 @@ std::size_t ClientImpl::put_run(std::span<const Handle> handles, std::size_t& ne
 
 // Handing over.
 
+// In one busy section those of this client that were not shown; what is left, one by one.
+std::size_t ClientImpl::release_bulk(std::span<Slot> slots, std::span<Handle> handles) noexcept {
+    const std::size_t count = std::min(slots.size(), handles.size());
+    std::size_t released = 0;
+    std::fill(handles.begin(), handles.end(), Handle{});
+    if (ThreadLane* mine = cached_lane(serial()); mine != nullptr) {
+        mine->lane.show_bulk([&, lane = &mine->lane](auto&& show) {
+            Handle* handle = handles.data();
+            for (Slot& slot : slots.first(count)) {
+                if (slot.data_ != nullptr && slot.owner_.core() == this &&
+                    show(held_of(*lane, slot.name_))) [[likely]] {
+                    *handle = slot.name_;
+                    slot.data_ = nullptr;
+                    ++released;
+                }
+                ++handle;
+            }
+        });
+    }
+    for (std::size_t k = 0; released != count && k < count; ++k) {
+        if (slots[k]) {
+            handles[k] = slots[k].release();
+            released += handles[k] ? 1U : 0U;
+        }
+    }
+    return released;
+}
+
 Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
     shm::Taken t = taken_of(handle);
     shm::PutResult result{};

@@ -215,6 +215,14 @@ void get_batch(User& user, std::array<typename User::Item, Count>& items) {
 
 constexpr std::uint64_t kEnd = ~std::uint64_t{0};
 
+/// Whether the peer has one call that makes tokens of a batch.
+template <std::size_t Count, typename User>
+constexpr bool kSendsInBulk = Count > 1 &&
+                              requires(User& user, std::span<typename User::Item> items,
+                                       std::span<std::uint64_t> tokens) {
+    user.send_bulk(items, tokens);
+};
+
 /// The party that gets slots and sends their tokens, in batches of Count, until its time is over,
 /// and a chunk at least.
 template <std::size_t Count, typename User>
@@ -227,7 +235,12 @@ void send_slots(User& user, TokenRing& ring, Clock::duration budget) {
             get_batch<Count>(user, *items);
             for (std::size_t i = 0; i < Count; ++i) {
                 touch(User::data((*items)[i]));
-                tokens[i] = user.send((*items)[i]);
+                if constexpr (!kSendsInBulk<Count, User>) {
+                    tokens[i] = user.send((*items)[i]);
+                }
+            }
+            if constexpr (kSendsInBulk<Count, User>) {
+                user.send_bulk(*items, tokens);
             }
             ring.push(tokens);
         }

@@ -21,13 +21,33 @@ public:
         static std::byte* data(const Item& item) { return item.data(); }
         static std::uint64_t where(const Item& item) { return item.offset(); }
         static std::uint64_t send(Item& item) { return item.release().value(); }
+        void send_bulk(std::span<Item> items, std::span<std::uint64_t> tokens) {
+            send_handles(client_, items, tokens);
+        }
         void put_sent(std::uint64_t token) { client_.put(mempool::Handle(token)); }
         bool get_bulk(std::span<Item> items) { return client_.get_bulk(items) == items.size(); }
         void put_bulk(std::span<Item> items) { client_.put_bulk(items); }
         void put_sent_bulk(std::span<const std::uint64_t> tokens) { put_handles(client_, tokens); }
 
     private:
-        // A template, so that it compiles against a library without the bulk return of handles.
+        // Templates, so that they compile against a library without the bulk calls.
+        template <typename Client>
+        static void send_handles(Client& client, std::span<Item> items,
+                                 std::span<std::uint64_t> tokens) {
+            if constexpr (requires(std::span<mempool::Handle> h) {
+                              client.release_bulk(items, h);
+                          }) {
+                std::array<mempool::Handle, kBatch> handles;
+                client.release_bulk(items, std::span(handles.data(), items.size()));
+                for (std::size_t k = 0; k < tokens.size(); ++k) {
+                    tokens[k] = handles[k].value();
+                }
+            } else {
+                for (std::size_t k = 0; k < tokens.size(); ++k) {
+                    tokens[k] = send(items[k]);
+                }
+            }
+        }
         template <typename Client>
         static void put_handles(Client& client, std::span<const std::uint64_t> tokens) {
             if constexpr (requires(std::span<const mempool::Handle> h) { client.put_bulk(h); }) {

@@ -121,6 +121,11 @@ public:
     /// that is refused (stale, repeated, empty) leaves the others alone.
     std::size_t put_bulk(std::span<const Handle> handles) noexcept;
 
+    /// Slot::release() of all `slots`, with their handles in `handles`, of which there are as many:
+    /// empty where a Slot was empty, or could not be released and stays as it is. How many were
+    /// released. Takes less time per slot than single calls.
+    std::size_t release_bulk(std::span<Slot> slots, std::span<Handle> handles) noexcept;
+
     /// Takes over the slot that `handle` names from its holder, or from nobody if it was detached.
     /// Empty, with Errc::kStale, if it was returned, adopted or reclaimed since the handle was
     /// made, or its holder never gave it out. `handle` is stale afterwards, for its sender too: the

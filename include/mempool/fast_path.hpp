@@ -159,6 +159,12 @@ struct ClientCore {
         return true;
     }
 
+    /// The common case of giving out a handle for the first time; false: nothing changed.
+    [[nodiscard, gnu::always_inline]] bool try_show(Handle name) const noexcept {
+        ThreadLane* mine = cached_lane(hot.serial.load(std::memory_order_relaxed));
+        return mine != nullptr && mine->lane.try_show(held_of(mine->lane, name));
+    }
+
     /// A slot as its handle and as the lane's client that holds it name it: a word and a handle
     /// differ in their low halves, of which one is exchanged for the other.
     [[nodiscard]] static Handle name_of(std::uint64_t held_bits, shm::Held held) noexcept {
@@ -174,12 +180,17 @@ static_assert(alignof(ClientCore) >= 8, "its address has room for an Owner's fla
 [[nodiscard]] MEMPOOL_EXPORT Got get_slowly(ClientCore* core, std::error_code* error) noexcept;
 /// The rest of a put by Slot.
 MEMPOOL_EXPORT std::error_code put_slowly(Owner owner, Handle name) noexcept;
-/// What a Slot does when its handle is asked for first; false if it must not be given out.
-[[nodiscard]] MEMPOOL_EXPORT bool show(Owner owner, Handle name) noexcept;
+/// The rest of giving out a handle for the first time; false if it must not be given out.
+[[nodiscard]] MEMPOOL_EXPORT bool show_slowly(Owner owner, Handle name) noexcept;
 
 /// Puts the fast way; false: nothing changed.
 [[nodiscard, gnu::always_inline]] inline bool try_put(Owner owner, Handle name) noexcept {
     return owner.is_plain() && owner.plain_core()->try_put(name);
+}
+
+/// What a Slot does when its handle is asked for first; false if it must not be given out.
+[[nodiscard, gnu::always_inline]] inline bool show(Owner owner, Handle name) noexcept {
+    return owner.core()->try_show(name) || show_slowly(owner, name);
 }
 
 /// What ~Slot does. By value, so that the Slot itself can stay in registers.

@@ -8,7 +8,7 @@
  * linger in a store buffer.
  *
  * Asserted, by a variable no client reads:
- *   overwritten a plain store of the slot's word (F2) reaches it while it is still its holder's
+ *   overwritten a plain store of the slot's word (F2, H1) reaches it while it is still its holder's
  *   twice       a slot handed out is held by nobody
  *   lost        in the end the word names the holder, if there is one
  *
@@ -39,7 +39,13 @@
 byte holder; /* 0: nobody */
 byte ended;
 
-inline reached(by, spot_, value_) { assert(holder == by); holder = 0 } /* overwritten */
+inline reached(by, spot_, value_) {
+    assert(holder == by); /* overwritten */
+    if
+    :: STATE(value_) == FREE -> holder = 0
+    :: else
+    fi
+}
 
 #include "tso.pml"
 
@@ -138,16 +144,20 @@ inline put_shown() {
 
 /* H1. */
 inline give_out() {
+    load(SLOT, w);
     d_step {
-        swap_if(SLOT, WORD(mine, me, HELD), WORD(mine, me, SHOWN), ok);
-        shown = ok;
-        ok = false
+        if
+        :: w == WORD(mine, me, HELD) -> put_store(SLOT, WORD(mine, me, SHOWN)); shown = true
+        :: else
+        fi;
+        w = 0
     }
 }
 
 /* D1. */
 inline detach() {
-    d_step {
+    d_step { /* a loop of CASes */
+        drain_all(me);
         w = mem[SLOT];
         if
         :: (STATE(w) == HELD || STATE(w) == SHOWN) && CLIENT(w) == me && GENERATION(w) == mine ->

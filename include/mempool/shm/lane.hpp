@@ -231,20 +231,39 @@ public:
 
     /// Gives out the handle of a slot that this client holds: from here on whoever has it may put
     /// or adopt the slot. kOk too if it was shown before; kStale if the slot was taken away.
-    /// Linearizes: H1.
-    /// Pairs:  H1 release -> A0 acquire in adopt(): ours happen-before the next holder's.
-    ///         H1 that fails is relaxed: it tells only that the slot is gone.
-    /// ABA:    H1 names client and generation, and who takes the slot away raises the generation.
+    /// A plain store, as F2: nobody else changes a word HELD by this client (I7), and the daemon,
+    /// of a client that was ended, only while its lanes are in no busy section. Linearizes: H1.
+    /// Pairs:  H1 release -> A0 acquire in adopt(): ours happen-before the next holder's. Whatever
+    ///         carries the handle orders H1 before the receiver's load of the word.
+    /// ABA:    the word names this client and the generation; see put_private().
     /// Crash:  the slot is this client's to reclaim, before H1 and after it.
     [[nodiscard]] PutResult show(Taken t) noexcept {
-        if (is_ended()) {  // no busy section stands here, so no bit would stop it
-            return refuse(PutResult::kEnded);
+        PutResult result = PutResult::kNoRoom;
+        if (enter()) {
+            result = mark_shown(held(t)) ? PutResult::kOk : PutResult::kStale;
+        } else if (ended_) {
+            result = PutResult::kEnded;
         }
-        SlotWord seen = held(t).word;
-        const SlotWord wanted = shown(t.generation);
-        const bool done = records_[raw(t.index)].word.compare_exchange_strong(
-            seen.bits, wanted.bits, std::memory_order_release, std::memory_order_relaxed);  // H1
-        return done || seen == wanted ? PutResult::kOk : refuse(PutResult::kStale);
+        leave();
+        return result == PutResult::kOk ? result : refuse(result);
+    }
+
+    /// As show(), in one busy section: calls `work(show)`, and it calls `bool show(Held)` for each.
+    /// Not called if the client was ended, or the lane has no magazines.
+    template <typename Work>
+    void show_bulk(Work&& work) noexcept {
+        if (enter()) {
+            work([this](Held t) { return mark_shown(t); });
+        }
+        leave();
+    }
+
+    /// The common case of show(); false: nothing changed, call show(). Calls nothing.
+    [[nodiscard, gnu::always_inline]] bool try_show(Held t) noexcept {
+        LaneRecord& record = *record_;
+        const bool shown = try_enter(record) && mark_shown(t);
+        leave_unfenced(record);
+        return shown;
     }
 
     /// Makes this client the holder of a slot whose handle it was given: one that is detached, or
@@ -287,6 +306,10 @@ private:
     /// Times a get looks again because other lanes were in mid-operation, which takes them
     /// nanoseconds unless they were preempted there.
     static constexpr int kLooks = 4;
+    /// What a word HELD becomes SHOWN by.
+    static constexpr std::uint64_t kFromHeldToShown =
+        SlotWord::shown(Generation{0}, ClientId{0}).bits -
+        SlotWord::held(Generation{0}, ClientId{0}).bits;
 
     // What a get reads of the lane, in locals: the compiler can't know that the stores to shared
     // memory leave the members as they are.
@@ -367,6 +390,18 @@ private:
             }
         }
         return GetResult::kOk;
+    }
+
+    // H1; whether the slot is shown now.
+    [[nodiscard, gnu::always_inline]] bool mark_shown(Held t) noexcept {
+        std::atomic<std::uint64_t>& word = records_[raw(t.index)].word;
+        const std::uint64_t seen = word.load(std::memory_order_relaxed);
+        const std::uint64_t shown = t.word.bits + kFromHeldToShown;
+        if (seen != t.word.bits) [[unlikely]] {
+            return seen == shown;
+        }
+        word.store(shown, std::memory_order_release);  // H1
+        return true;
     }
 
     // F0, F1: FREE in the magazine of `free` for a slot that any other may return or adopt at the
