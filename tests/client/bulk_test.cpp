@@ -111,6 +111,37 @@ TEST_F(BulkCalls, PutOfHandlesTakesEachOnce) {
     EXPECT_EQ(get(64).size(), 64U);
 }
 
+TEST_F(BulkCalls, ReleaseGivesEachHandleAndPassesOverTheRest) {
+    Client other = served_.attach();
+    std::vector<Slot> slots = get(6);
+    slots[0].reset();
+    slots[2] = other.get();
+    const Handle shown = slots[4].handle();
+    const Handle gone = slots[5].handle();
+    ASSERT_FALSE(other.put(gone));
+    std::vector<Handle> handles(6, shown);
+    EXPECT_EQ(client_.release_bulk(slots, handles), 5U);
+    EXPECT_FALSE(handles[0]);
+    EXPECT_EQ(handles[4], shown);
+    EXPECT_EQ(handles[5], gone);  // as it was given before; now it is stale
+    EXPECT_EQ(held(), 4U);
+    EXPECT_EQ(other.put_bulk(handles), 4U);
+    EXPECT_EQ(held(), 0U);
+}
+
+TEST_F(BulkCalls, ReleaseOfNeverShownSlotsIsOneRun) {
+    std::vector<Slot> slots = get(40);
+    std::vector<Handle> handles(40);
+    EXPECT_EQ(client_.release_bulk(slots, handles), 40U);
+    for (std::size_t k = 0; k < slots.size(); ++k) {
+        EXPECT_FALSE(slots[k]);
+        EXPECT_TRUE(handles[k]);
+    }
+    EXPECT_EQ(client_.put_bulk(handles), 40U);
+    EXPECT_EQ(client_.release_bulk(slots, handles), 0U);  // nothing is left to release
+    EXPECT_FALSE(handles[0]);
+}
+
 TEST_F(BulkCalls, PutOfHandlesLeavesTheSoundOnesAloneBesideTheWrong) {
     std::vector<Slot> slots = get(8);
     std::vector<Handle> handles = release(slots);

@@ -5,8 +5,8 @@
 // wake()'s.
 //
 // A lane gives to its own shard, or to the next that has room in its ring. It takes from its own,
-// else from where it found the last one, else from any: those who only get and those who only put
-// soon know where the other sort is, and most lanes meet nobody.
+// else from where it found the last one, else from any, each in an order of its own: those who only
+// get and those who only put soon know where the other sort is, and most lanes meet nobody.
 #pragma once
 
 #include <atomic>
@@ -164,16 +164,16 @@ protected:
     }
 
 private:
-    // At home, where the last one was, anywhere. `last` is where it was found.
+    // At home, where the last one was, anywhere: each home in another order, or those who find
+    // nothing at home would go round together and all be at one ring. `last` is where it was found.
     MagazineId claim_near(RingOf sort, std::uint32_t& last, LaneId lane) noexcept {
         MagazineId m = claim(sort(home_), lane);
-        for (std::uint32_t k = 0; m == kNoMagazine && k <= mask_; ++k) {
-            const std::uint32_t shard = (last + k) & mask_;
-            if (shard == home_) {
-                continue;
-            }
-            m = claim(sort(shard), lane);
-            if (m != kNoMagazine) {
+        if (m == kNoMagazine && last != home_) {
+            m = claim(sort(last), lane);
+        }
+        for (std::uint32_t k = 1; m == kNoMagazine && k <= mask_; ++k) {
+            const std::uint32_t shard = home_ ^ k;
+            if (shard != last && (m = claim(sort(shard), lane)) != kNoMagazine) {
                 last = shard;
             }
         }
