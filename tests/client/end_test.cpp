@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "client/fixture.hpp"
+#include "mempool/shm/end_client.hpp"
 #include "mempool/shm/wire.hpp"
 
 namespace mempool_test {
@@ -259,6 +260,7 @@ TEST(Ended, EverySlowWayRefuses) {
     EXPECT_EQ(error, Errc::kEnded);
     held.set_tag(9);
     EXPECT_EQ(served.pool.pool().record(index).tag.load(), 0U);
+    mempool::shm::shut_out(served.pool.pool(), mempool::shm::ClientId{client.id()});
     EXPECT_FALSE(never_shown.handle());
     const std::uint32_t sequence = served.pool.pool().live().wake_sequence.load();
     client.close();

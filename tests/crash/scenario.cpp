@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "crash/stepper.hpp"
 #include "mempool/shm/waiting.hpp"
 
 namespace mempool::test {
@@ -282,6 +283,16 @@ const std::vector<Scenario>& scenarios() {
         {"CloseLane", kSmall, some_cached, close_lane, true},
     };
     return kAll;
+}
+
+std::uint64_t stride_of(const Scenario& scenario) {
+    constexpr std::uint64_t kMany = 1000;
+    World world(scenario.options);
+    scenario.prepare(world);
+    Stepper child([&] { return scenario.run(world); });
+    while (child.step()) {
+    }
+    return 1 + child.steps() / kMany;
 }
 
 std::string fault_after_death(World& world) {

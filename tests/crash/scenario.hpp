@@ -56,6 +56,10 @@ constexpr int kNothingLeft = 1;
 /// All of them.
 const std::vector<Scenario>& scenarios();
 
+/// How many instructions to go on between two stops, each of which steps there from the beginning:
+/// one, but more where the operation takes thousands.
+std::uint64_t stride_of(const Scenario& scenario);
+
 /// Checks a pool whose victim is gone: reclaims, twice, lets the other return what it has and
 /// leave, and looks whether every slot is there. Empty, or what is wrong.
 std::string fault_after_death(World& world);

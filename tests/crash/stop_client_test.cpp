@@ -104,21 +104,10 @@ protected:
         }
     }
 
-    static std::uint64_t count_instructions() {
-        World world(GetParam().options);
-        GetParam().prepare(world);
-        Stepper child([&] { return GetParam().run(world); });
-        while (child.step()) {
-        }
-        return child.steps();
-    }
-
-    // Stops after each `stride`th instruction in turn, in a pool made anew; less often where there
-    // are thousands, since each stop steps there from the beginning. The other returns what it got
-    // before the victim goes on, or after it is done.
+    // Stops after each `stride`th instruction in turn, or less often (stride_of()), in a pool made
+    // anew. The other returns what it got before the victim goes on, or after it is done.
     static void stop_everywhere(std::uint64_t stride, bool return_before) {
-        constexpr std::uint64_t kMany = 1000;
-        stride *= 1 + count_instructions() / kMany;
+        stride *= stride_of(GetParam());
         bool over = false;
         std::uint64_t stops = 0;
         std::uint64_t instructions = 0;
