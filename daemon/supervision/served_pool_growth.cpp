@@ -20,9 +20,7 @@ namespace shm = mempool::shm;
 
 namespace {
 
-std::uint64_t activity_of(const shm::Pool& view) {
-    return shm::Depot(view).activity();
-}
+std::uint64_t activity_of(const shm::Pool& view) { return shm::Depot(view).activity(); }
 
 // Why `work` refuses; nullopt if it does not.
 template <typename Work>

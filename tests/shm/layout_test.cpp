@@ -67,16 +67,16 @@ std::string dump_segment_zero() {
                MEMPOOL_FIELD(H, generation_0), MEMPOOL_FIELD(H, state), MEMPOOL_FIELD(H, name),
                MEMPOOL_FIELD(H, geometry), MEMPOOL_FIELD(H, runtime_device),
                MEMPOOL_FIELD(H, runtime_inode), MEMPOOL_FIELD(H, reserved)) +
-           MEMPOOL_DUMP(
-               Live, MEMPOOL_FIELD(L, now), MEMPOOL_FIELD(L, segment_count),
-               MEMPOOL_FIELD(L, options), MEMPOOL_FIELD(L, waiters), MEMPOOL_FIELD(L, quota),
-               MEMPOOL_FIELD(L, grow_wanted), MEMPOOL_FIELD(L, wake_sequence),
-               MEMPOOL_FIELD(L, promised_until), MEMPOOL_FIELD(L, pulses_felt_at),
-               MEMPOOL_FIELD(L, reclaimed), MEMPOOL_FIELD(L, deaths), MEMPOOL_FIELD(L, grown),
-               MEMPOOL_FIELD(L, grow_failures), MEMPOOL_FIELD(L, daemon_pid),
-               MEMPOOL_FIELD(L, daemon_starts), MEMPOOL_FIELD(L, growing),
-               MEMPOOL_FIELD(L, growth_deaths), MEMPOOL_FIELD(L, ticked_at),
-               MEMPOOL_FIELD(L, ticked_in), MEMPOOL_FIELD(L, reserved)) +
+           MEMPOOL_DUMP(Live, MEMPOOL_FIELD(L, now), MEMPOOL_FIELD(L, segment_count),
+                        MEMPOOL_FIELD(L, options), MEMPOOL_FIELD(L, waiters),
+                        MEMPOOL_FIELD(L, quota), MEMPOOL_FIELD(L, grow_wanted),
+                        MEMPOOL_FIELD(L, wake_sequence), MEMPOOL_FIELD(L, promised_until),
+                        MEMPOOL_FIELD(L, pulses_felt_at), MEMPOOL_FIELD(L, reclaimed),
+                        MEMPOOL_FIELD(L, deaths), MEMPOOL_FIELD(L, grown),
+                        MEMPOOL_FIELD(L, grow_failures), MEMPOOL_FIELD(L, daemon_pid),
+                        MEMPOOL_FIELD(L, daemon_starts), MEMPOOL_FIELD(L, growing),
+                        MEMPOOL_FIELD(L, growth_deaths), MEMPOOL_FIELD(L, ticked_at),
+                        MEMPOOL_FIELD(L, ticked_in), MEMPOOL_FIELD(L, reserved)) +
            MEMPOOL_DUMP(RingState, MEMPOOL_FIELD(R, head), MEMPOOL_FIELD(R, tail));
 }
 
