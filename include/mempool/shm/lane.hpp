@@ -230,9 +230,10 @@ public:
     }
 
     /// Gives out the handle of a slot that this client holds: from here on whoever has it may put
-    /// or adopt the slot. kOk too if it was shown before; kStale if the slot was taken away.
-    /// A plain store, as F2: nobody else changes a word HELD by this client (I7), and the daemon,
-    /// of a client that was ended, only while its lanes are in no busy section. Linearizes: H1.
+    /// or adopt the slot. kOk too if it was shown before; kStale if the slot was taken away. A
+    /// plain store, as F2: nobody else changes a word HELD by this client (I7), and of one that
+    /// was ended the daemon only while its lanes are in no busy section.
+    /// Linearizes: H1.
     /// Pairs:  H1 release -> A0 acquire in adopt(): ours happen-before the next holder's. Whatever
     ///         carries the handle orders H1 before the receiver's load of the word.
     /// ABA:    the word names this client and the generation; see put_private().
