@@ -176,6 +176,28 @@ TEST(Depot, WakeChangesTheSequenceThatWaitersSleepOn) {
     EXPECT_EQ(live.wake_sequence.load(), 1U);
 }
 
+// Threads that return one slot and end leave one magazine each with a slot or two, all in their own
+// shard; a lane of another, whose ring is never empty of full ones, must find them.
+TEST(Depot, RoomIsFoundInOtherShardsBesideFullMagazines) {
+    for (std::uint16_t shards = 1; shards <= 16; shards = static_cast<std::uint16_t>(2 * shards)) {
+        TestPool test({.slots = 1024, .capacity = 16, .client_count = 3, .shards = shards});
+        Lane getter = test.open(LaneId{4}, ClientId{1});
+        Lane other = test.open(LaneId{6}, ClientId{1});
+        std::vector<Taken> held = test::get_all(other, test.limit(), 64);
+        for (int k = 0; k < 300; ++k) {
+            Taken t;
+            ASSERT_EQ(getter.get(test.limit(), t), GetResult::kOk) << k;
+            Lane returner = test.open(LaneId{5}, ClientId{1});
+            ASSERT_EQ(returner.put_private(t), PutResult::kOk) << shards << " shards, " << k;
+            returner.close();
+            free_lane(test.pool(), LaneId{5});
+        }
+        for (const Taken& t : held) {
+            ASSERT_EQ(other.put_private(t), PutResult::kOk) << shards << " shards";
+        }
+    }
+}
+
 // I4: claims come first. Lanes claim and give, with room wanted as often as slots; the magazines
 // are as few as can be.
 TEST(DepotStress, MagazinesHaveOneOwnerAndRoomIsAlwaysFound) {

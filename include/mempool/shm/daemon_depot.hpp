@@ -59,20 +59,16 @@ public:
     }
 
     /// As Depot::give(), to one shard after the other; the hint is left out where none takes it.
-    void give(MagazineId m) noexcept {
-        move_to(next_home_++);
-        push(give_word(m), m);
-    }
+    void give(MagazineId m) noexcept { push(give_word(m), m, next_home_++); }
 
     /// Pushes a hint for `m`, into shard `shard` if it has room, if its word says FULL or EMPTY. A
     /// hint too many does no harm. Whether it pushed one.
     bool hint(MagazineId m, std::uint32_t shard) noexcept {
-        move_to(shard);
         switch (MagazineWord{pool().magazine(m).word.load(std::memory_order_acquire)}.state()) {
             case MagazineState::kFull:
-                return push(&full_ring, m);
+                return push(&full_ring, m, shard);
             case MagazineState::kEmpty:
-                return push(&empty_ring, m);
+                return push(&empty_ring, m, shard);
             default:
                 return false;
         }
@@ -83,11 +79,11 @@ private:
     // million tries.
     static constexpr int kMostFailures = 4;
 
-    bool push(RingOf sort, MagazineId m) noexcept {
+    bool push(RingOf sort, MagazineId m, std::uint32_t shard) noexcept {
         if (failures_ >= kMostFailures) {
             return false;
         }
-        const bool pushed = Depot::push(sort, m);
+        const bool pushed = Depot::push(sort, m, shard);
         failures_ += pushed ? 0 : 1;
         return pushed;
     }

@@ -49,21 +49,22 @@ public:
     /// kNoMagazine only where foreign bytes broke the pool: the lanes' own magazines and those for
     /// all slots exist, so while no lane has more than three, one in the depot has room.
     [[nodiscard]] MagazineId claim_room(LaneId lane) noexcept {
-        // Both rings at every try: what had no slots a moment ago may have some now, and the
-        // reverse.
-        for (std::uint32_t tries = pool_.magazine_limit(); tries > 0; --tries) {
-            MagazineId m = claim_near(&empty_ring, last_empty_, lane);
+        // Rings of both kinds at every round: what had no slots a moment ago may have some now, and
+        // the reverse. So many magazines at most as go twice through all there are.
+        constexpr std::uint32_t kRounds = 1024;
+        std::uint64_t tries = 2 * std::uint64_t{pool_.magazine_limit()};
+        for (std::uint32_t round = 0; round < kRounds && tries != 0; ++round) {
+            const MagazineId m = claim_near(&empty_ring, last_empty_, lane);
             if (m == kNoMagazine) {
-                m = claim_full(lane);
-            }
-            if (m == kNoMagazine) {
-                continue;
-            }
-            // Of an EMPTY one too: its count may be foreign bytes.
-            if (count(m) < pool_.magazine_capacity()) {
+                const MagazineId partly_filled = claim_partly_filled(lane, tries);
+                if (partly_filled != kNoMagazine) {
+                    return partly_filled;
+                }
+            } else if (count(m) < pool_.magazine_capacity()) {  // else foreign bytes
                 return m;
+            } else {
+                give(m);
             }
-            give(m);
         }
         return kNoMagazine;
     }
@@ -93,7 +94,7 @@ public:
     /// ABA:    only the owner leaves OWNED, so a plain store is enough; the version still grows.
     /// Crash:  before G1 the magazine is the dead lane's; between G1 and the push it has no hint,
     ///         which rehint() mends (nothing is lost, it is FULL or EMPTY by its word).
-    void give(MagazineId m) noexcept { push(give_word(m), m); }
+    void give(MagazineId m) noexcept { push(give_word(m), m, home_); }
 
     /// Claims `m` for `lane` if its word still is `seen`.
     /// Linearizes: T1.
@@ -153,10 +154,10 @@ protected:
         return has_slots ? &full_ring : &empty_ring;
     }
 
-    // Into the ring of the home shard, or of the next one whose ring is not full.
-    bool push(RingOf sort, MagazineId m) noexcept {
+    // Into the ring of `shard`, or of the next one whose ring is not full.
+    bool push(RingOf sort, MagazineId m, std::uint32_t shard) noexcept {
         for (std::uint32_t k = 0; k <= mask_; ++k) {
-            if (Ring(pool_, sort((home_ + k) & mask_)).push(m)) {
+            if (Ring(pool_, sort((shard + k) & mask_)).push(m)) {
                 return true;
             }
         }
@@ -178,6 +179,28 @@ private:
             }
         }
         return m;
+    }
+
+    // A magazine with slots and with room; kNoMagazine if one round through the rings of each shard
+    // met none, or `tries`, which it counts down, is 0. Those that are full go back into the shard
+    // they are from: else the first ring that is never empty would hide what is in the others.
+    MagazineId claim_partly_filled(LaneId lane, std::uint64_t& tries) noexcept {
+        for (std::uint32_t k = 0; k <= mask_; ++k) {
+            const std::uint32_t shard = home_ ^ k;
+            for (std::uint32_t n = Ring(pool_, full_ring(shard)).size(); n != 0 && tries != 0;
+                 --n) {
+                const MagazineId m = claim(full_ring(shard), lane);
+                if (m == kNoMagazine) {
+                    break;
+                }
+                --tries;
+                if (count(m) < pool_.magazine_capacity()) {
+                    return m;
+                }
+                push(give_word(m), m, shard);
+            }
+        }
+        return kNoMagazine;
     }
 
     // Pops hints until one can be claimed. The claim comes first and the removal second, so a death

@@ -14,8 +14,8 @@
 // epoch: so it never touches a magazine again, and E3 need not name a word read before E2. A lane
 // that is busy at S4 is left alone; once it is idle, the next call takes what it has.
 //
-// A lane that is opened meanwhile refuses by itself: see LaneMagazines::open(). A show, an adopt or
-// a detach looks at the epoch without a busy section, so one that has begun may still change its
+// A lane that is opened meanwhile refuses by itself: see LaneMagazines::open(). An adopt or a
+// detach looks at the epoch without a busy section, so one that has begun may still change its
 // one word, by CAS: the slot is then held by the ended client, as others that its program has.
 // tests/model/steal.pml, with END, is this as a model.
 #pragma once

@@ -3,15 +3,15 @@
 // Slots move while a lane looks for them: from where it has yet to look to where it has looked. So
 // a look that found nothing counts only if nothing moved while it lasted:
 //
-//   searcher  X1 the sum of all rings' positions, and of all lanes' puts and steals ; then, is
-//                another lane at work?
+//   searcher  X1 all rings' positions, and all lanes with their puts and steals ; then, is another
+//                lane at work?
 //             X2 every ring ; X3 every lane (S1 to S5) ; X4 every ring again
-//             X5 is another lane at work? ; X6 the sum of X1 again: the same?
+//             X5 is another lane at work? ; X6 what X1 read, again: the same?
 //   others    B1 busy = 1 ; a put ; its counter + 1 ; B3 busy = 0
 //             X0 busy = 1 ; a claim ; the hint removed, or a counter + 1 ; load() ; B3 busy = 0
 //
 // If nobody was seen at work and X6 says the same, no put, no claim and no steal fell in between
-// X1 and X5, not in part either: each changes the sum between its B1 and its B3, so one that X1
+// X1 and X5, not in part either: each changes a count between its B1 and its B3, so one that X1
 // counted and that was not over was seen at work, and so was one that X6 has yet to count. So a
 // slot that is free at X4 is where it was at X1: behind a hint, which X2 or X4 sees, or in the
 // magazine of a lane, whose count only gets have lowered since, so that X3 has tried to take it.
@@ -41,8 +41,13 @@ namespace detail {
 
 /// What all lanes but one, and all rings, have moved so far.
 struct Movement {
-    std::uint64_t sum = 0;
-    bool at_work = false;  ///< a lane is in the middle of it
+    std::uint64_t positions = 0;  ///< of all rings, which only grow
+    std::uint64_t lanes = 0;      ///< a hash: which lanes there are, and what they have counted
+    bool at_work = false;         ///< a lane is in the middle of it
+
+    [[nodiscard]] bool is_as(const Movement& other) const noexcept {
+        return positions == other.positions && lanes == other.lanes;
+    }
 };
 
 enum class Moment : std::uint8_t { kBefore, kAfter };
@@ -55,7 +60,7 @@ inline Movement movement(const Depot& depot, LaneId me, Moment moment) noexcept 
     const Pool& pool = depot.pool();
     Movement all;
     if (moment == Moment::kBefore) {
-        all.sum = depot.activity();
+        all.positions = depot.activity();
     }
     visit_lanes(pool, me, [&](LaneId l) {
         if (l == me) {
@@ -63,8 +68,9 @@ inline Movement movement(const Depot& depot, LaneId me, Moment moment) noexcept 
         }
         const LaneRecord& lane = pool.lane(l);
         const auto count = [&] {
-            all.sum += lane.puts.load(std::memory_order_acquire);
-            all.sum += lane.steals.load(std::memory_order_acquire);
+            all.lanes = fold(all.lanes, lane.word.load(std::memory_order_acquire));
+            all.lanes = fold(all.lanes, lane.puts.load(std::memory_order_acquire));
+            all.lanes = fold(all.lanes, lane.steals.load(std::memory_order_acquire));
         };
         if (moment == Moment::kBefore) {
             count();
@@ -76,7 +82,7 @@ inline Movement movement(const Depot& depot, LaneId me, Moment moment) noexcept 
         return true;
     });
     if (moment == Moment::kAfter) {
-        all.sum += depot.activity();
+        all.positions = depot.activity();
     }
     return all;
 }
@@ -87,7 +93,8 @@ inline Movement movement(const Depot& depot, LaneId me, Moment moment) noexcept 
 /// own; with neither a magazine nor others at work the pool is exhausted.
 /// Linearizes: T1 of the claim; for an exhausted pool X4.
 /// Pairs:  see above.
-/// ABA:    counters and positions only grow; the same sum means that none of them changed.
+/// ABA:    counters, positions and the versions of lanes only grow. Positions are a sum of their
+///         own, and lanes a hash, so a lane that leaves can't make up for what others moved.
 /// Crash:  before T1 nothing changed; after it the magazine's word names the lane.
 inline Loot search(Depot& depot, LaneId me) noexcept {
     const detail::Movement before = detail::movement(depot, me, detail::Moment::kBefore);  // X1
@@ -105,7 +112,7 @@ inline Loot search(Depot& depot, LaneId me) noexcept {
         return loot;
     }
     const detail::Movement after = detail::movement(depot, me, detail::Moment::kAfter);  // X5, X6
-    loot.others_busy = before.at_work || after.at_work || after.sum != before.sum;
+    loot.others_busy = before.at_work || after.at_work || !after.is_as(before);
     if (!loot.others_busy) {
         loot.magazine = depot.claim_unnamed(me);
         loot.stolen = loot.magazine != kNoMagazine;

@@ -163,8 +163,8 @@ constexpr std::optional<Geometry> make_geometry(const Shape& shape) noexcept {
     g.magazine_count = static_cast<std::uint32_t>(magazines);
     g.magazine_stride = magazine_stride(shape.magazine_capacity);
     // The rings of one kind together have two cells for each magazine, however many they are.
-    g.ring_capacity = std::bit_ceil(
-        std::max<std::uint32_t>(2 * g.magazine_count / shape.shard_count, kLeastRingCapacity));
+    g.ring_capacity = std::bit_ceil(std::max<std::uint32_t>(
+        (2 * g.magazine_count + shape.shard_count - 1) / shape.shard_count, kLeastRingCapacity));
 
     std::uint64_t at = 2 * kPage + kMaxSegments * std::uint64_t{32};
     const auto place = [&at](std::uint64_t bytes, std::uint64_t alignment_bytes) {

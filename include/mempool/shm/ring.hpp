@@ -38,7 +38,9 @@ public:
     Ring(RingState& state, std::atomic<std::uint64_t>* cells, std::uint32_t capacity) noexcept
         : state_(&state), cells_(cells), mask_(capacity - 1), shift_(log2(capacity)) {}
     Ring(const Pool& pool, RingId id) noexcept
-        : Ring(pool.ring_state(id), pool.ring_cells(id), pool.geometry().ring_capacity) {}
+        : Ring(pool.ring_state(id), pool.ring_cells(id), pool.geometry().ring_capacity) {
+        tries_ /= pool.shard_count();  // of all rings together as of one
+    }
 
     /// Appends a hint to `m`; false if the ring is full (the hint is then missing until the daemon
     /// compares words with cells). The magazine's word must already say FULL or EMPTY.
@@ -49,7 +51,7 @@ public:
     /// ABA:    a cell's lap grows each time it is emptied; confusion needs 2^32 laps in one push.
     /// Crash:  before P1 the hint is missing, which reclaim mends; after P1 tail lags, all help.
     bool push(MagazineId m) noexcept {
-        for (std::uint32_t tries = 0; tries < kMaxTries; ++tries) {
+        for (std::uint32_t tries = 0; tries < tries_; ++tries) {
             const std::uint64_t t = state_->tail.load(std::memory_order_acquire);
             std::atomic<std::uint64_t>& cell = cells_[t & mask_];
             std::uint64_t seen = cell.load(std::memory_order_acquire);  // P0
@@ -76,7 +78,7 @@ public:
     /// ABA:    none, it changes only `head`, and that by at most the step it saw done.
     /// Crash:  nothing is changed but `head`, which anybody moves on.
     [[nodiscard]] Hint peek() noexcept {
-        for (std::uint32_t tries = 0; tries < kMaxTries; ++tries) {
+        for (std::uint32_t tries = 0; tries < tries_; ++tries) {
             const std::uint64_t h = state_->head.load(std::memory_order_acquire);
             const std::uint64_t seen = cells_[h & mask_].load(std::memory_order_acquire);  // Q0
             const std::uint32_t lap = lap_of(h);
@@ -124,10 +126,16 @@ public:
     [[nodiscard]] MagazineId cell(std::uint32_t k) const noexcept {
         return magazine_in(cells_[k].load(std::memory_order_acquire));
     }
+    /// About how many hints it has, at most its capacity.
+    [[nodiscard]] std::uint32_t size() const noexcept {
+        const std::uint64_t head = state_->head.load(std::memory_order_acquire);
+        const std::uint64_t hints = state_->tail.load(std::memory_order_acquire) - head;
+        return static_cast<std::uint32_t>(hints <= mask_ ? hints : mask_ + 1);
+    }
     /// Head and tail added: a figure that changes whenever a hint comes or goes.
     [[nodiscard]] std::uint64_t activity() const noexcept {
-        return state_->head.load(std::memory_order_relaxed) +
-               state_->tail.load(std::memory_order_relaxed);
+        return state_->head.load(std::memory_order_acquire) +
+               state_->tail.load(std::memory_order_acquire);
     }
 
 private:
@@ -169,6 +177,7 @@ private:
     std::atomic<std::uint64_t>* cells_;
     std::uint64_t mask_;
     std::uint32_t shift_;
+    std::uint32_t tries_ = kMaxTries;
 };
 
 }  // namespace mempool::shm
