@@ -161,6 +161,13 @@ TEST_F(LaneTest, AdoptMakesTheHandleThatLedToItStale) {  // I2
     EXPECT_EQ(other.put_private(received), PutResult::kOk);
 }
 
+TEST_F(LaneTest, RefusedPutLeavesTheMagazineAsItWas) {
+    const Taken t = get();
+    const std::uint32_t before = loaded().count.load();
+    EXPECT_EQ(put(t), PutResult::kStale);  // nobody was given its handle
+    EXPECT_EQ(loaded().count.load(), before);
+}
+
 TEST_F(LaneTest, DetachedSlotIsNobodysUntilAdopted) {
     Lane other = test_.open(LaneId{2}, ClientId{2});
     Taken t = get();
