@@ -15,7 +15,7 @@
 #include "connection.hpp"
 #include "fault_names.hpp"
 #include "mempool/inspect.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/names.hpp"
 
 namespace mempool {
 namespace {

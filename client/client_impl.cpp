@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "mempool/error.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/names.hpp"
 #include "no_cancellation.hpp"
 #include "registry.hpp"
 

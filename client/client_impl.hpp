@@ -32,8 +32,8 @@
 #include "connection.hpp"
 #include "mapping.hpp"
 #include "mempool/client.hpp"
-#include "mempool/shm/lane.hpp"
-#include "mempool/shm/waiting.hpp"
+#include "mempool/shm/lane/lane.hpp"
+#include "mempool/shm/lane/waiting.hpp"
 #include "quota.hpp"
 #include "thread_lanes.hpp"
 

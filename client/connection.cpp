@@ -13,7 +13,7 @@
 #include <cstring>
 #include <utility>
 
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/names.hpp"
 #include "no_cancellation.hpp"
 #include "trusted_path.hpp"
 

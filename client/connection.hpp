@@ -20,8 +20,8 @@
 
 #include "mempool/client.hpp"
 #include "mempool/error.hpp"
-#include "mempool/shm/unique_fd.hpp"
 #include "mempool/shm/wire.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 #include "own_socket.hpp"
 
 namespace mempool::detail {

@@ -6,7 +6,7 @@
 #include <array>
 #include <cstddef>
 
-#include "mempool/shm/audit.hpp"
+#include "mempool/shm/recovery/audit.hpp"
 
 namespace mempool::detail {
 

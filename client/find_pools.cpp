@@ -9,7 +9,7 @@
 
 #include "connection.hpp"
 #include "mempool/inspect.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/names.hpp"
 #include "metadata.hpp"
 
 namespace mempool {

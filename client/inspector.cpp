@@ -12,12 +12,12 @@
 
 #include "fault_names.hpp"
 #include "mempool/inspect.hpp"
-#include "mempool/shm/audit.hpp"
-#include "mempool/shm/census.hpp"
-#include "mempool/shm/names.hpp"
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/pool_clock.hpp"
+#include "mempool/shm/recovery/audit.hpp"
+#include "mempool/shm/recovery/census.hpp"
 #include "mempool/shm/wire.hpp"
+#include "mempool/shm/words/names.hpp"
+#include "mempool/shm/words/pool.hpp"
+#include "mempool/shm/words/pool_clock.hpp"
 #include "metadata.hpp"
 
 namespace mempool {

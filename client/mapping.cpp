@@ -14,7 +14,7 @@
 #include <utility>
 
 #include "mempool/error.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/names.hpp"
 
 namespace mempool::detail {
 namespace {

@@ -12,10 +12,10 @@
 #include <string>
 #include <string_view>
 
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/segment_map.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
+#include "mempool/shm/words/segment_map.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempool::detail {
 

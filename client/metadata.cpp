@@ -12,9 +12,9 @@
 #include <utility>
 
 #include "connection.hpp"
-#include "mempool/shm/audit.hpp"
-#include "mempool/shm/create.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/depot/create.hpp"
+#include "mempool/shm/recovery/audit.hpp"
+#include "mempool/shm/words/names.hpp"
 
 namespace mempool::detail {
 namespace {

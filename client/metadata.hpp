@@ -16,7 +16,7 @@
 
 #include "mapping.hpp"
 #include "mempool/inspect.hpp"
-#include "mempool/shm/pool_index.hpp"
+#include "mempool/shm/words/pool_index.hpp"
 
 namespace mempool::detail {
 

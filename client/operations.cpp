@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "client_impl.hpp"
-#include "mempool/shm/waiting.hpp"
+#include "mempool/shm/lane/waiting.hpp"
 
 namespace mempool::detail {
 namespace {

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <mutex>
 
-#include "mempool/shm/pool.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::detail {
 

@@ -9,7 +9,7 @@
 
 #include "client_impl.hpp"
 #include "mempool/error.hpp"
-#include "mempool/shm/layout.hpp"
+#include "mempool/shm/words/layout.hpp"
 
 namespace mempool::detail {
 

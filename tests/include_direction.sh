@@ -20,6 +20,11 @@ forbid() {
 
 forbid include/mempool 'client/|daemon/|ctl/'
 forbid include/mempool/shm 'mempool/(client|slot|error|handle|fast_path|inspect)\.(hpp|h)|mempool/mempool\.h'
+# The floors of the contract: each uses those below; wire.hpp stands beside the words.
+forbid include/mempool/shm/words 'mempool/shm/(depot|lane|recovery)/'
+forbid include/mempool/shm/depot 'mempool/shm/(lane|recovery)/'
+forbid include/mempool/shm/lane 'mempool/shm/recovery/'
+forbid include/mempool/shm 'mempool/shm/wire\.hpp'
 forbid client 'daemon/|ctl/'
 forbid daemon 'client/|ctl/'
 # The floors of the daemon: each uses those below.

@@ -4,8 +4,8 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <mempool/shm/layout.hpp>
-#include <mempool/shm/words.hpp>
+#include <mempool/shm/words/layout.hpp>
+#include <mempool/shm/words/words.hpp>
 #include <vector>
 
 #include "figures/figures.hpp"

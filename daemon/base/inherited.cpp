@@ -27,17 +27,24 @@ void reset_signals() noexcept {
     }
     ::signal(SIGPIPE, SIG_IGN);
     ::signal(SIGXFSZ, SIG_IGN);
+}
+
+void unblock_signals() noexcept {
     sigset_t none;
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-// Their signals end a process that has no handler.
+// Their signals end a process that has no handler. To ignore a signal drops one that is pending.
 void stop_timers() noexcept {
     const itimerval off{};
     ::setitimer(ITIMER_REAL, &off, nullptr);
     ::setitimer(ITIMER_VIRTUAL, &off, nullptr);
     ::setitimer(ITIMER_PROF, &off, nullptr);
+    for (const int signal : {SIGALRM, SIGVTALRM, SIGPROF}) {
+        ::signal(signal, SIG_IGN);
+        ::signal(signal, SIG_DFL);
+    }
 }
 
 template <typename Resource>
@@ -71,6 +78,7 @@ void settle_process() {
     }
     reset_signals();
     stop_timers();
+    unblock_signals();
     ::umask(S_IWGRP | S_IWOTH);
     raise_to_hard(RLIMIT_NOFILE);
     raise_to_hard(RLIMIT_FSIZE);

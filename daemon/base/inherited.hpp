@@ -11,10 +11,11 @@ namespace mempoold {
 void fill_standard_descriptors() noexcept;
 
 /// Unblocks all signals; handles those by default that were ignored; ignores SIGPIPE and SIGXFSZ,
-/// so that the call fails instead; stops timers that survive exec; sets the umask so that every
-/// mode the daemon asks for is what it gets, except for writing by others; raises the soft limits
-/// of descriptors, file size and processor time to the hard ones. Throws std::runtime_error if the
-/// program is set-uid or set-gid: its caller would choose its environment and its files.
+/// so that the call fails instead; stops timers that survive exec and drops their pending signals;
+/// sets the umask so that every mode the daemon asks for is what it gets, except for writing by
+/// others; raises the soft limits of descriptors, file size and processor time to the hard ones.
+/// Throws std::runtime_error if the program is set-uid or set-gid: its caller would choose its
+/// environment and its files.
 void settle_process();
 
 }  // namespace mempoold

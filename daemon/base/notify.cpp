@@ -14,7 +14,7 @@
 #include <string_view>
 
 #include "daemon/base/text.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 

@@ -17,7 +17,7 @@
 
 #include "daemon/base/text.hpp"
 #include "daemon/config/units.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 

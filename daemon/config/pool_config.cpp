@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "daemon/config/accounts.hpp"
-#include "mempool/shm/create.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/depot/create.hpp"
+#include "mempool/shm/words/names.hpp"
 
 namespace mempoold {
 

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "daemon/config/units.hpp"
-#include "mempool/shm/layout.hpp"
+#include "mempool/shm/words/layout.hpp"
 
 namespace mempoold {
 

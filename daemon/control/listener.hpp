@@ -12,7 +12,7 @@
 
 #include "daemon/storage/fd_store.hpp"
 #include "daemon/storage/runtime_directory.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "daemon/config/pool_config.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 

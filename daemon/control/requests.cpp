@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "daemon/control/handlers.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/names.hpp"
 
 namespace mempoold {
 

@@ -9,7 +9,7 @@
 #include <atomic>
 #include <memory>
 
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 

@@ -14,7 +14,7 @@
 #include "daemon/storage/fd_store.hpp"
 #include "daemon/storage/runtime_directory.hpp"
 #include "daemon/storage/shm_object.hpp"
-#include "mempool/shm/pool_index.hpp"
+#include "mempool/shm/words/pool_index.hpp"
 
 namespace mempoold {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "daemon/storage/storage.hpp"
-#include "mempool/shm/reclaim.hpp"
+#include "mempool/shm/recovery/reclaim.hpp"
 
 namespace mempoold {
 

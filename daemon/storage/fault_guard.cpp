@@ -10,7 +10,7 @@
 #include <stdexcept>
 
 #include "daemon/base/fail.hpp"
-#include "mempool/shm/layout.hpp"
+#include "mempool/shm/words/layout.hpp"
 
 namespace mempoold {
 

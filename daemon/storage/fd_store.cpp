@@ -13,7 +13,7 @@
 #include "daemon/base/fail.hpp"
 #include "daemon/base/log.hpp"
 #include "daemon/base/notify.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/names.hpp"
 
 namespace mempoold {
 

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 

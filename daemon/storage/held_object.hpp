@@ -16,7 +16,7 @@
 #include <utility>
 
 #include "daemon/storage/shm_object.hpp"
-#include "mempool/shm/pool_index.hpp"
+#include "mempool/shm/words/pool_index.hpp"
 
 namespace mempoold {
 

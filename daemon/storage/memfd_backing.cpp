@@ -12,7 +12,7 @@
 #include "daemon/base/fail.hpp"
 #include "daemon/base/log.hpp"
 #include "daemon/storage/backing.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/names.hpp"
 
 namespace mempoold {
 

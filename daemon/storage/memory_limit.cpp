@@ -9,7 +9,7 @@
 #include <charconv>
 #include <string_view>
 
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 

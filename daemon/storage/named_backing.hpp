@@ -24,8 +24,8 @@
 
 #include "daemon/storage/backing.hpp"
 #include "daemon/storage/held_object.hpp"
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/names.hpp"
 
 namespace mempoold {
 

@@ -18,8 +18,8 @@
 #include "daemon/base/log.hpp"
 #include "daemon/storage/named_backing.hpp"
 #include "daemon/storage/storage.hpp"
-#include "mempool/shm/pool.hpp"
 #include "mempool/shm/wire.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempoold {
 

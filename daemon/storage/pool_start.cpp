@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "daemon/base/log.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/names.hpp"
 
 namespace mempoold {
 

@@ -14,8 +14,8 @@
 #include <string>
 #include <utility>
 
-#include "mempool/shm/pool_index.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/pool_index.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 

@@ -11,8 +11,8 @@
 #include <cstdint>
 #include <string>
 
-#include "mempool/shm/create.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/depot/create.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 

@@ -13,7 +13,7 @@
 
 #include "daemon/base/fail.hpp"
 #include "daemon/base/log.hpp"
-#include "mempool/shm/create.hpp"
+#include "mempool/shm/depot/create.hpp"
 
 namespace mempoold {
 

@@ -20,9 +20,9 @@
 #include "daemon/storage/backing.hpp"
 #include "daemon/storage/fault_guard.hpp"
 #include "daemon/storage/shm_object.hpp"
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/segment_map.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
+#include "mempool/shm/words/segment_map.hpp"
 
 namespace mempoold {
 

@@ -14,7 +14,7 @@
 #include "daemon/storage/allocation.hpp"
 #include "daemon/storage/new_segment.hpp"
 #include "daemon/storage/storage.hpp"
-#include "mempool/shm/create.hpp"
+#include "mempool/shm/depot/create.hpp"
 
 namespace mempoold {
 

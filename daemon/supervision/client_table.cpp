@@ -6,7 +6,7 @@
 #include <iterator>
 
 #include "daemon/supervision/token.hpp"
-#include "mempool/shm/end_client.hpp"
+#include "mempool/shm/recovery/end_client.hpp"
 
 namespace mempoold {
 

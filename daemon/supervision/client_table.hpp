@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "daemon/supervision/process.hpp"
-#include "mempool/shm/pool.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempoold {
 

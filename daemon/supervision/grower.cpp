@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "mempool/shm/layout.hpp"
+#include "mempool/shm/words/layout.hpp"
 
 namespace mempoold {
 

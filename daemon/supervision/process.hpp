@@ -11,7 +11,7 @@
 #include <optional>
 #include <string>
 
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 

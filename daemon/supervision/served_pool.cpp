@@ -13,9 +13,9 @@
 
 #include "daemon/base/fail.hpp"
 #include "daemon/base/log.hpp"
-#include "mempool/shm/audit.hpp"
-#include "mempool/shm/census.hpp"
-#include "mempool/shm/depot.hpp"
+#include "mempool/shm/depot/depot.hpp"
+#include "mempool/shm/recovery/audit.hpp"
+#include "mempool/shm/recovery/census.hpp"
 
 namespace mempoold {
 

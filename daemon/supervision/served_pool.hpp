@@ -23,9 +23,9 @@
 #include "daemon/storage/storage.hpp"
 #include "daemon/supervision/client_table.hpp"
 #include "daemon/supervision/quota_watch.hpp"
-#include "mempool/shm/pool_clock.hpp"
-#include "mempool/shm/reclaim.hpp"
-#include "mempool/shm/repair.hpp"
+#include "mempool/shm/recovery/reclaim.hpp"
+#include "mempool/shm/recovery/repair.hpp"
+#include "mempool/shm/words/pool_clock.hpp"
 
 namespace mempoold {
 

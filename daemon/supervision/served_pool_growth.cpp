@@ -11,8 +11,8 @@
 #include "daemon/base/log.hpp"
 #include "daemon/supervision/grower.hpp"
 #include "daemon/supervision/served_pool.hpp"
-#include "mempool/shm/census.hpp"
-#include "mempool/shm/depot.hpp"
+#include "mempool/shm/depot/depot.hpp"
+#include "mempool/shm/recovery/census.hpp"
 
 namespace mempoold {
 

@@ -9,8 +9,8 @@
 #include "daemon/base/log.hpp"
 #include "daemon/storage/erasure.hpp"
 #include "daemon/supervision/served_pool.hpp"
-#include "mempool/shm/census.hpp"
-#include "mempool/shm/end_client.hpp"
+#include "mempool/shm/recovery/census.hpp"
+#include "mempool/shm/recovery/end_client.hpp"
 
 namespace mempoold {
 

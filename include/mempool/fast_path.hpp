@@ -16,8 +16,8 @@
 
 #include "mempool/export.hpp"
 #include "mempool/handle.hpp"
-#include "mempool/shm/lane.hpp"
-#include "mempool/shm/layout.hpp"
+#include "mempool/shm/lane/lane.hpp"
+#include "mempool/shm/words/layout.hpp"
 
 namespace mempool::detail {
 

@@ -15,8 +15,8 @@
 
 #include "client/fake_pool.hpp"
 #include "mempool/client.hpp"
-#include "mempool/shm/unique_fd.hpp"
 #include "mempool/shm/wire.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 #include "support/daemon_process.hpp"
 
 namespace mempool_test {

@@ -10,9 +10,9 @@
 #include <iterator>
 #include <system_error>
 
-#include "mempool/shm/census.hpp"
-#include "mempool/shm/create.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/depot/create.hpp"
+#include "mempool/shm/recovery/census.hpp"
+#include "mempool/shm/words/names.hpp"
 #include "support/pool_objects.hpp"
 
 namespace mempool_test {

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/pool_index.hpp"
-#include "mempool/shm/segment_map.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/pool.hpp"
+#include "mempool/shm/words/pool_index.hpp"
+#include "mempool/shm/words/segment_map.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempool_test {
 

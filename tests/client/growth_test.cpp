@@ -3,7 +3,7 @@
 #include <thread>
 
 #include "client/fixture.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/names.hpp"
 
 namespace mempool_test {
 namespace {

@@ -12,7 +12,7 @@
 #include <map>
 
 #include "client/fixture.hpp"
-#include "mempool/shm/create.hpp"
+#include "mempool/shm/depot/create.hpp"
 
 namespace mempool_test {
 namespace {

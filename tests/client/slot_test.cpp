@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "client/fixture.hpp"
-#include "mempool/shm/end_client.hpp"
+#include "mempool/shm/recovery/end_client.hpp"
 
 namespace mempool_test {
 namespace {

@@ -1,7 +1,7 @@
 // A client that is ended while it stands after any instruction of any operation, and then goes on:
 // it keeps nothing that others were given, loses nothing of what it has in hand, and does nothing
 // more once its operation is over. And one that is ended by a daemon which itself stops anywhere.
-#include "mempool/shm/end_client.hpp"
+#include "mempool/shm/recovery/end_client.hpp"
 
 #include <gtest/gtest.h>
 

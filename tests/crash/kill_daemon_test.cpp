@@ -13,8 +13,8 @@
 
 #include "crash/scenario.hpp"
 #include "crash/stepper.hpp"
-#include "mempool/shm/end_client.hpp"
-#include "mempool/shm/repair.hpp"
+#include "mempool/shm/recovery/end_client.hpp"
+#include "mempool/shm/recovery/repair.hpp"
 
 namespace mempool::test {
 namespace {

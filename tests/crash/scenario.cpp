@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "crash/stepper.hpp"
-#include "mempool/shm/waiting.hpp"
+#include "mempool/shm/lane/waiting.hpp"
 
 namespace mempool::test {
 

@@ -7,8 +7,8 @@
 #include <mempool/client.hpp>
 #include <string>
 
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 #include "run_ctl.hpp"
 
 namespace mempool_test {

@@ -16,7 +16,7 @@
 #include <system_error>
 #include <utility>
 
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempool_test {
 

@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 #include "raw_client.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"

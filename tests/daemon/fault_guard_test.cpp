@@ -7,8 +7,8 @@
 
 #include <thread>
 
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 namespace {

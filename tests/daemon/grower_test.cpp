@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "mempool/shm/layout.hpp"
+#include "mempool/shm/words/layout.hpp"
 
 namespace mempoold {
 namespace {

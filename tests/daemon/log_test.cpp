@@ -11,7 +11,7 @@
 
 #include "daemon/base/line_queue.hpp"
 #include "daemon/base/text.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 namespace {

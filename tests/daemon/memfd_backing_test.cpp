@@ -13,8 +13,8 @@
 
 #include "daemon/storage/pool_start.hpp"
 #include "fake_manager.hpp"
-#include "mempool/shm/audit.hpp"
-#include "mempool/shm/census.hpp"
+#include "mempool/shm/recovery/audit.hpp"
+#include "mempool/shm/recovery/census.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"
 #include "support/storage.hpp"

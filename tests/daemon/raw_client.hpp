@@ -14,12 +14,12 @@
 #include <string_view>
 #include <vector>
 
-#include "mempool/shm/census.hpp"
-#include "mempool/shm/lane.hpp"
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/segment_map.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/lane/lane.hpp"
+#include "mempool/shm/recovery/census.hpp"
 #include "mempool/shm/wire.hpp"
+#include "mempool/shm/words/pool.hpp"
+#include "mempool/shm/words/segment_map.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempoold {
 

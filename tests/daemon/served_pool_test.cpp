@@ -15,9 +15,9 @@
 #include <vector>
 
 #include "daemon/base/worker.hpp"
-#include "mempool/shm/audit.hpp"
-#include "mempool/shm/census.hpp"
-#include "mempool/shm/lane.hpp"
+#include "mempool/shm/lane/lane.hpp"
+#include "mempool/shm/recovery/audit.hpp"
+#include "mempool/shm/recovery/census.hpp"
 #include "support/pool_objects.hpp"
 #include "support/storage.hpp"
 

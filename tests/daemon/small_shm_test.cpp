@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "mempool/shm/audit.hpp"
+#include "mempool/shm/recovery/audit.hpp"
 #include "raw_client.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"

@@ -23,8 +23,8 @@
 #include <utility>
 #include <vector>
 
-#include "mempool/shm/audit.hpp"
-#include "mempool/shm/census.hpp"
+#include "mempool/shm/recovery/audit.hpp"
+#include "mempool/shm/recovery/census.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"
 #include "support/storage.hpp"

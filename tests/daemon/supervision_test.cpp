@@ -14,7 +14,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "mempool/shm/audit.hpp"
+#include "mempool/shm/recovery/audit.hpp"
 #include "raw_client.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"

@@ -9,7 +9,7 @@
 #include "daemon/config/pool_config.hpp"
 #include "daemon/config/units.hpp"
 #include "fuzz/input.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace {
 

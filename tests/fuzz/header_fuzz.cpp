@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include "fuzz/input.hpp"
-#include "mempool/shm/create.hpp"
-#include "mempool/shm/pool.hpp"
+#include "mempool/shm/depot/create.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace {
 

@@ -7,12 +7,12 @@
 #include <cstring>
 
 #include "fuzz/input.hpp"
-#include "mempool/shm/audit.hpp"
-#include "mempool/shm/census.hpp"
-#include "mempool/shm/create.hpp"
-#include "mempool/shm/lane.hpp"
-#include "mempool/shm/reclaim.hpp"
-#include "mempool/shm/repair.hpp"
+#include "mempool/shm/depot/create.hpp"
+#include "mempool/shm/lane/lane.hpp"
+#include "mempool/shm/recovery/audit.hpp"
+#include "mempool/shm/recovery/census.hpp"
+#include "mempool/shm/recovery/reclaim.hpp"
+#include "mempool/shm/recovery/repair.hpp"
 
 namespace {
 

@@ -21,9 +21,9 @@
 #include <thread>
 #include <vector>
 
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/names.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/names.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 #include "multiprocess/child.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"

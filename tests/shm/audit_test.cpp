@@ -1,5 +1,5 @@
 // Audit and census: each kind of fault is found when injected, and nothing is when all is well.
-#include "mempool/shm/audit.hpp"
+#include "mempool/shm/recovery/audit.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "mempool/shm/census.hpp"
+#include "mempool/shm/recovery/census.hpp"
 #include "shm/test_pool.hpp"
 
 namespace mempool::shm {

@@ -1,5 +1,5 @@
 // The depot: claims before removals, hints that are stale, double, foreign or missing.
-#include "mempool/shm/depot.hpp"
+#include "mempool/shm/depot/depot.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // A client that is ended while it lives: it is refused everything, its caches go to others, its
 // lanes and id to nobody.
-#include "mempool/shm/end_client.hpp"
+#include "mempool/shm/recovery/end_client.hpp"
 
 #include <gtest/gtest.h>
 
@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "mempool/shm/waiting.hpp"
+#include "mempool/shm/lane/waiting.hpp"
 #include "shm/test_pool.hpp"
 
 namespace mempool::shm {

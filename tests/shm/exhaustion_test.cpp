@@ -1,5 +1,5 @@
 // Exhausted is said only of a pool that is, however slots move while one looks for them.
-#include "mempool/shm/exhaustion.hpp"
+#include "mempool/shm/lane/exhaustion.hpp"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "mempool/shm/lane.hpp"
+#include "mempool/shm/lane/lane.hpp"
 #include "shm/test_pool.hpp"
 
 namespace mempool::shm {

@@ -8,9 +8,9 @@
 #include <limits>
 #include <vector>
 
-#include "mempool/shm/create.hpp"
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
+#include "mempool/shm/depot/create.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm {
 namespace {

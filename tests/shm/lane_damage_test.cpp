@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <thread>
 
-#include "mempool/shm/lane.hpp"
-#include "mempool/shm/reclaim.hpp"
+#include "mempool/shm/lane/lane.hpp"
+#include "mempool/shm/recovery/reclaim.hpp"
 #include "shm/test_pool.hpp"
 
 namespace mempool::shm {

@@ -1,5 +1,5 @@
 // A lane: get, put, adopt, detach, and every handle and magazine that is not what it should be.
-#include "mempool/shm/lane.hpp"
+#include "mempool/shm/lane/lane.hpp"
 
 #include <gtest/gtest.h>
 

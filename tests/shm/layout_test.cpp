@@ -3,7 +3,7 @@
 // A change of layout shows up as a diff of layout.golden, for review. To accept one, bump
 // kLayoutVersion, run this test with MEMPOOL_UPDATE_GOLDEN=1 in the environment, and check the
 // file in.
-#include "mempool/shm/layout.hpp"
+#include "mempool/shm/words/layout.hpp"
 
 #include <gtest/gtest.h>
 
@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "mempool/shm/wire.hpp"
-#include "mempool/shm/words.hpp"
+#include "mempool/shm/words/words.hpp"
 
 namespace mempool::shm {
 namespace {

@@ -1,5 +1,5 @@
 // The pool's clock: it goes on by the time that has passed, and by nothing else.
-#include "mempool/shm/pool_clock.hpp"
+#include "mempool/shm/words/pool_clock.hpp"
 
 #include <gtest/gtest.h>
 

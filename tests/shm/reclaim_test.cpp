@@ -1,5 +1,5 @@
 // Reclaim: every state a death can leave, made by hand, and taken back with nothing lost.
-#include "mempool/shm/reclaim.hpp"
+#include "mempool/shm/recovery/reclaim.hpp"
 
 #include <gtest/gtest.h>
 

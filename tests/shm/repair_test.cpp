@@ -1,5 +1,5 @@
 // Repair: each kind of damage planted, mended, and nothing of a live client touched.
-#include "mempool/shm/repair.hpp"
+#include "mempool/shm/recovery/repair.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // The ring of hints: order, bounds, foreign bytes, and many threads at once.
-#include "mempool/shm/ring.hpp"
+#include "mempool/shm/depot/ring.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // The address range of a pool: segments at their places, in order, and nothing beside them.
-#include "mempool/shm/segment_map.hpp"
+#include "mempool/shm/words/segment_map.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -12,8 +12,8 @@
 #include <system_error>
 #include <utility>
 
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempool::shm {
 namespace {

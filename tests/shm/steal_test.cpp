@@ -1,5 +1,5 @@
 // Stealing: slots idle in another's lane are within reach, those of a lane at work are not.
-#include "mempool/shm/steal.hpp"
+#include "mempool/shm/lane/steal.hpp"
 
 #include <gtest/gtest.h>
 #include <linux/filter.h>

@@ -16,13 +16,13 @@
 #include <utility>
 #include <vector>
 
-#include "mempool/shm/audit.hpp"
-#include "mempool/shm/census.hpp"
-#include "mempool/shm/create.hpp"
-#include "mempool/shm/lane.hpp"
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/reclaim.hpp"
+#include "mempool/shm/depot/create.hpp"
+#include "mempool/shm/lane/lane.hpp"
+#include "mempool/shm/recovery/audit.hpp"
+#include "mempool/shm/recovery/census.hpp"
+#include "mempool/shm/recovery/reclaim.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm::test {
 

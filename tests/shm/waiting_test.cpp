@@ -1,5 +1,5 @@
 // Waiting: no wake is lost, however puts, steals and falling asleep interleave.
-#include "mempool/shm/waiting.hpp"
+#include "mempool/shm/lane/waiting.hpp"
 
 #include <gtest/gtest.h>
 

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "mempool/shm/names.hpp"
-#include "mempool/shm/pool_index.hpp"
+#include "mempool/shm/words/names.hpp"
+#include "mempool/shm/words/pool_index.hpp"
 
 namespace mempool::shm {
 namespace {

@@ -1,5 +1,5 @@
 // The three kinds of words as values: what goes in comes out, and fields do not leak.
-#include "mempool/shm/words.hpp"
+#include "mempool/shm/words/words.hpp"
 
 #include <gtest/gtest.h>
 

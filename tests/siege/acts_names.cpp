@@ -13,7 +13,7 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
-#include <mempool/shm/layout.hpp>
+#include <mempool/shm/words/layout.hpp>
 #include <string>
 #include <system_error>
 

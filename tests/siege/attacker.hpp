@@ -9,7 +9,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <mempool/shm/unique_fd.hpp>
+#include <mempool/shm/words/unique_fd.hpp>
 #include <random>
 #include <string>
 #include <vector>

@@ -6,8 +6,8 @@
 
 #include <chrono>
 #include <cstdint>
-#include <mempool/shm/unique_fd.hpp>
 #include <mempool/shm/wire.hpp>
+#include <mempool/shm/words/unique_fd.hpp>
 #include <optional>
 #include <span>
 #include <string>

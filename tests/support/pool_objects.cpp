@@ -9,8 +9,8 @@
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
-#include <mempool/shm/layout.hpp>
-#include <mempool/shm/unique_fd.hpp>
+#include <mempool/shm/words/layout.hpp>
+#include <mempool/shm/words/unique_fd.hpp>
 #include <system_error>
 
 namespace mempool_test {

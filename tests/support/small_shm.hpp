@@ -4,7 +4,7 @@
 // shall see it.
 #pragma once
 
-#include <mempool/shm/unique_fd.hpp>
+#include <mempool/shm/words/unique_fd.hpp>
 
 namespace mempool_test {
 

@@ -8,7 +8,7 @@
 
 #include <cerrno>
 #include <csignal>
-#include <mempool/shm/unique_fd.hpp>
+#include <mempool/shm/words/unique_fd.hpp>
 #include <system_error>
 
 namespace mempool_test {

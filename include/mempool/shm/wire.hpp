@@ -15,8 +15,8 @@
 #include <string_view>
 #include <type_traits>
 
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/unique_fd.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/unique_fd.hpp"
 
 namespace mempool::shm {
 

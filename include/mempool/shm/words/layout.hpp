@@ -39,7 +39,7 @@
 #include <optional>
 #include <type_traits>
 
-#include "mempool/shm/words.hpp"
+#include "mempool/shm/words/words.hpp"
 
 namespace mempool::shm {
 

@@ -27,12 +27,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "mempool/shm/audit.hpp"
-#include "mempool/shm/daemon_depot.hpp"
-#include "mempool/shm/lane_table.hpp"
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/reclaim.hpp"
+#include "mempool/shm/depot/daemon_depot.hpp"
+#include "mempool/shm/lane/lane_table.hpp"
+#include "mempool/shm/recovery/audit.hpp"
+#include "mempool/shm/recovery/reclaim.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm {
 

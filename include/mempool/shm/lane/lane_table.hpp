@@ -10,9 +10,9 @@
 #include <bit>
 #include <cstdint>
 
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/pulse.hpp"
+#include "mempool/shm/lane/pulse.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm {
 

@@ -9,10 +9,10 @@
 #include <atomic>
 #include <cstdint>
 
-#include "mempool/shm/depot.hpp"
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/ring.hpp"
+#include "mempool/shm/depot/depot.hpp"
+#include "mempool/shm/depot/ring.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm {
 

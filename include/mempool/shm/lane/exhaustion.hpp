@@ -29,11 +29,11 @@
 #include <atomic>
 #include <cstdint>
 
-#include "mempool/shm/depot.hpp"
-#include "mempool/shm/lane_table.hpp"
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/steal.hpp"
+#include "mempool/shm/depot/depot.hpp"
+#include "mempool/shm/lane/lane_table.hpp"
+#include "mempool/shm/lane/steal.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm {
 

@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm {
 

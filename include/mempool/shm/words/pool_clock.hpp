@@ -12,7 +12,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "mempool/shm/layout.hpp"
+#include "mempool/shm/words/layout.hpp"
 
 namespace mempool::shm {
 

@@ -13,7 +13,7 @@
 #include <string>
 #include <string_view>
 
-#include "mempool/shm/layout.hpp"
+#include "mempool/shm/words/layout.hpp"
 
 namespace mempool::shm {
 

@@ -19,9 +19,9 @@
 #include <utility>
 #include <vector>
 
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/ring.hpp"
+#include "mempool/shm/depot/ring.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm {
 

@@ -11,9 +11,9 @@
 #include <cstring>
 #include <string_view>
 
-#include "mempool/shm/daemon_depot.hpp"
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
+#include "mempool/shm/depot/daemon_depot.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm {
 

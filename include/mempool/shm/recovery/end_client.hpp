@@ -24,11 +24,11 @@
 #include <cstdint>
 #include <vector>
 
-#include "mempool/shm/daemon_depot.hpp"
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/membarrier.hpp"
-#include "mempool/shm/pool.hpp"
-#include "mempool/shm/reclaim.hpp"
+#include "mempool/shm/depot/daemon_depot.hpp"
+#include "mempool/shm/depot/membarrier.hpp"
+#include "mempool/shm/recovery/reclaim.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm {
 

@@ -20,8 +20,8 @@
 #include <atomic>
 #include <cstdint>
 
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/pool.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm {
 

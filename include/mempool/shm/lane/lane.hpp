@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "mempool/shm/lane_magazines.hpp"
+#include "mempool/shm/lane/lane_magazines.hpp"
 
 namespace mempool::shm {
 

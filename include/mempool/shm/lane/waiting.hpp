@@ -31,11 +31,11 @@
 #include <chrono>
 #include <cstdint>
 
-#include "mempool/shm/futex.hpp"
-#include "mempool/shm/lane.hpp"
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/membarrier.hpp"
-#include "mempool/shm/pool.hpp"
+#include "mempool/shm/depot/futex.hpp"
+#include "mempool/shm/depot/membarrier.hpp"
+#include "mempool/shm/lane/lane.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/pool.hpp"
 
 namespace mempool::shm {
 

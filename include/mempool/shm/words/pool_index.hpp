@@ -13,8 +13,8 @@
 #include <string_view>
 #include <vector>
 
-#include "mempool/shm/layout.hpp"
-#include "mempool/shm/names.hpp"
+#include "mempool/shm/words/layout.hpp"
+#include "mempool/shm/words/names.hpp"
 
 namespace mempool::shm {
 
