@@ -106,24 +106,24 @@ std::byte* Client::base() const noexcept { return impl().base(); }
 std::uint32_t Client::id() const noexcept { return raw(impl().id()); }
 
 std::uint64_t Slot::offset() const noexcept {
-    return data_ == nullptr ? 0
-                            : static_cast<std::uint64_t>(
-                                  data_ - static_cast<detail::ClientImpl*>(owner_.core())->base());
+    return owner_ ? static_cast<std::uint64_t>(
+                        data() - static_cast<detail::ClientImpl*>(owner_.core())->base())
+                  : 0;
 }
 
 Handle Slot::detach() noexcept {
-    if (data_ == nullptr) {
+    if (!owner_) {
         return {};
     }
     const Errc why = static_cast<detail::ClientImpl*>(owner_.core())->detach(name_);
     if (why != Errc::kPoolDamaged) {  // then nothing has changed: this object still holds it
-        data_ = nullptr;
+        owner_ = detail::Owner();
     }
     return why == detail::kNone ? name_ : Handle{};
 }
 
 void Slot::set_tag(std::uint32_t tag) noexcept {
-    if (data_ != nullptr) {
+    if (owner_) {
         owner_.add(detail::kTagged);
         static_cast<detail::ClientImpl*>(owner_.core())->set_tag(name_, tag);
     }

@@ -125,8 +125,8 @@ ClientImpl::ClientImpl(Connection&& link, Mapping&& mapping,
         .mapped_at.store(
             reinterpret_cast<std::uintptr_t>(pool_.base()) | (epoch() & (shm::kPage - 1)),
             std::memory_order_relaxed);
-    hot.slots = pool_.slot(shm::SlotIndex{0});
-    hot.stride = pool_.geometry().slot_stride;
+    stride = pool_.geometry().slot_stride;
+    before_slots = reinterpret_cast<std::uintptr_t>(pool_.slot(shm::SlotIndex{0})) - stride;
     slot_size = mapping_->identity().geometry.shape.slot_size;
     mapping_->extend([this](std::uint32_t number) { return fetch_segment(number); });
     hot.limit.store(mapping_->limit(), std::memory_order_release);

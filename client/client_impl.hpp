@@ -120,7 +120,6 @@ private:
     [[nodiscard]] Got got_of(shm::Taken t) noexcept {
         return {Owner(this, options()), Handle(raw(t.index), raw(t.generation))};
     }
-    [[nodiscard]] Slot slot_of(const Got& got) const noexcept { return {got, data_of(got.name)}; }
 
     // operations.cpp
     /// Returns the slot that `slot` holds, in no run with others.

@@ -122,7 +122,7 @@ Slot ClientImpl::get_until(shm::MonotonicClock::time_point deadline,
     const Errc why = stay.refusal() != kNone ? stay.refusal() : take_until(deadline, taken);
     if (why == kNone) {
         share_if_waited_for();
-        return slot_of(got_of(taken));
+        return Slot(got_of(taken));
     }
     tell(error, why);
     return {};
@@ -150,17 +150,21 @@ Errc ClientImpl::take_until(shm::MonotonicClock::time_point deadline, shm::Taken
 }
 
 std::size_t ClientImpl::get_bulk(std::span<Slot> slots, std::error_code* error) noexcept {
-    for (Slot& slot : slots) {
-        slot.reset();
+    // Mostly all of them are empty; to count them takes no branch.
+    const auto holds_one = [](const Slot& slot) { return static_cast<bool>(slot); };
+    if (std::count_if(slots.begin(), slots.end(), holds_one) != 0) [[unlikely]] {
+        for (Slot& slot : slots) {
+            slot.reset();
+        }
     }
     std::size_t filled = 0;
     if (ThreadLane* mine = cached_lane(serial()); mine != nullptr) {
         const std::uint32_t limit = hot.limit.load(std::memory_order_acquire);
         // Copies, for the loop that calls it.
         Slot* next = slots.data();
-        const auto fill = [&next, owner = Owner(this, options()), first = hot.slots,
-                           stride = hot.stride, bits = mine->lane.held_bits()](shm::Held held) {
-            next->fill(owner, first + std::uint64_t{raw(held.index)} * stride, name_of(bits, held));
+        const auto fill = [&next, owner = Owner(this, options()),
+                           bits = mine->lane.held_bits()](shm::Held held) {
+            next->fill(owner, name_of(bits, held));
             ++next;
         };
         shm::GetResult result = shm::GetResult::kOk;
@@ -202,7 +206,7 @@ std::size_t ClientImpl::get_bulk(std::span<Slot> slots, std::error_code* error) 
             tell(error, why == kNone ? Errc::kExhausted : why);
             break;
         }
-        slots[filled++] = slot_of(got_of(taken));
+        slots[filled++] = Slot(got_of(taken));
     }
     share_if_waited_for();
     return filled;
@@ -323,9 +327,8 @@ Errc ClientImpl::error_of(shm::PutResult result, Handle handle) const noexcept {
 }
 
 Errc ClientImpl::put_by_itself(Slot& slot) noexcept {
-    slot.data_ = nullptr;
-    return static_cast<ClientImpl*>(slot.owner_.core())
-        ->put_slowly(slot.name_, slot.owner_.flags());
+    const Owner owner = std::exchange(slot.owner_, Owner());
+    return static_cast<ClientImpl*>(owner.core())->put_slowly(slot.name_, owner.flags());
 }
 
 // In one run go the Slots of one client whose handles nobody was given; the others one by one.
@@ -353,11 +356,11 @@ std::size_t ClientImpl::put_run(std::span<Slot> slots, std::size_t& next) noexce
     Slot* const end = slots.data() + slots.size();
     const std::uint32_t accepted = mine->lane.put_bulk<shm::Held>(
         [&slot, end, plain = Owner(this, 0), lane = &mine->lane](shm::Held& held) {
-            if (slot == end || slot->data_ == nullptr || slot->owner_ != plain) [[unlikely]] {
+            if (slot == end || slot->owner_ != plain) [[unlikely]] {
                 return false;
             }
             held = held_of(*lane, slot->name_);
-            slot->data_ = nullptr;
+            slot->owner_ = Owner();
             ++slot;
             return true;
         });
@@ -419,10 +422,9 @@ std::size_t ClientImpl::release_bulk(std::span<Slot> slots, std::span<Handle> ha
         mine->lane.show_bulk([&, lane = &mine->lane](auto&& show) {
             Handle* handle = handles.data();
             for (Slot& slot : slots.first(count)) {
-                if (slot.data_ != nullptr && slot.owner_.core() == this &&
-                    show(held_of(*lane, slot.name_))) [[likely]] {
+                if (slot.owner_.core() == this && show(held_of(*lane, slot.name_))) [[likely]] {
                     *handle = slot.name_;
-                    slot.data_ = nullptr;
+                    slot.owner_ = Owner();
                     ++released;
                 }
                 ++handle;
@@ -463,7 +465,7 @@ Slot ClientImpl::adopt(Handle handle, std::error_code* error) noexcept {
         // for a tag comes before its return.
         Got got = got_of(t);
         got.owner.add(kTagged);
-        return slot_of(got);
+        return Slot(got);
     }
     tell(error, why);
     return {};

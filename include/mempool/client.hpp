@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "mempool/error.hpp"
 #include "mempool/export.hpp"
@@ -102,13 +103,12 @@ public:
     // NOLINTBEGIN(readability-convert-member-functions-to-static)
     /// Returns a slot; as ~Slot, but says what went wrong. The Slot is empty afterwards.
     [[gnu::always_inline]] std::error_code put(Slot&& slot) noexcept {
-        if (slot.data_ == nullptr) [[unlikely]] {
+        const detail::Owner owner = std::exchange(slot.owner_, detail::Owner());
+        if (!owner) [[unlikely]] {
             return Errc::kEmptySlot;
         }
-        slot.data_ = nullptr;
-        return detail::try_put(slot.owner_, slot.name_)
-                   ? std::error_code{}
-                   : detail::put_slowly(slot.owner_, slot.name_);
+        return detail::try_put(owner, slot.name_) ? std::error_code{}
+                                                  : detail::put_slowly(owner, slot.name_);
     }
     // NOLINTEND(readability-convert-member-functions-to-static)
     /// Returns the slot that `handle` names, whoever holds it or detached it. The caller answers
@@ -153,13 +153,10 @@ private:
     [[nodiscard, gnu::always_inline]] Slot get_with(std::error_code* error) noexcept {
         detail::ClientCore* const core = core_;
         detail::Got got;
-        std::byte* data = nullptr;
-        if (core->try_get(got, data)) [[likely]] {
-            return {got, data};
+        if (core->try_get(got)) [[likely]] {
+            return Slot(got);
         }
-        // Of its own, not `got` again: that one stays in registers.
-        const detail::Got late = detail::get_slowly(core, error);
-        return late.name ? Slot(late, core->data_of(late.name)) : Slot();
+        return Slot(detail::get_slowly(core, error));
     }
 
     detail::ClientCore* core_;

@@ -71,8 +71,6 @@ struct alignas(shm::kPage) HotPage {
 
     std::atomic<std::uint64_t> serial{0};  ///< this client's; 0 before it is ready and in a child
     std::atomic<std::uint32_t> limit{0};   ///< one past the last index mapped; 0 once closed
-    std::byte* slots = nullptr;            ///< slot 0
-    std::uint64_t stride = 0;              ///< bytes from slot to slot
 };
 
 struct ClientCore;
@@ -90,6 +88,8 @@ public:
     [[nodiscard]] std::uint32_t flags() const noexcept {
         return static_cast<std::uint32_t>(bits_ & kFlags);
     }
+    /// Whether there is one.
+    explicit operator bool() const noexcept { return bits_ != 0; }
     [[nodiscard]] bool is_plain() const noexcept { return (bits_ & kFlags) == 0; }
     /// core() of one that is_plain().
     [[nodiscard]] ClientCore* plain_core() const noexcept { return at(bits_); }
@@ -105,7 +105,7 @@ private:
     std::uintptr_t bits_ = 0;
 };
 
-/// A slot that was got, or none: in two registers all the way into a Slot.
+/// A slot that was got, or none (no owner): all that a Slot is, in two registers.
 struct Got {
     Owner owner;
     Handle name;
@@ -114,27 +114,31 @@ struct Got {
 /// The part of a client that programs are compiled against.
 struct ClientCore {
     HotPage hot;
-    std::size_t slot_size = 0;  ///< outside the page: it stays true in a forked child
+    // Outside the page: they stay true in a forked child.
+    std::uintptr_t before_slots = 0;  ///< address of slot 0, less a stride
+    std::size_t stride = 0;           ///< bytes from slot to slot
+    std::size_t slot_size = 0;        ///< bytes of each that are the user's
 
-    [[nodiscard]] std::byte* data_of(shm::SlotIndex i) const noexcept {
-        return hot.slots + std::uint64_t{raw(i)} * hot.stride;
-    }
+    /// First byte of the slot that `name`, which is not empty, names.
     [[nodiscard]] std::byte* data_of(Handle name) const noexcept {
-        return data_of(shm::SlotIndex{name.index()});
+        const std::uint64_t ordinal = static_cast<std::uint32_t>(name.value());  // index + 1
+        const std::uintptr_t address = before_slots + ordinal * stride;
+        auto* const data =
+            reinterpret_cast<std::byte*>(address);  // NOLINT(performance-no-int-to-ptr)
+        if (data == nullptr) {
+            __builtin_unreachable();  // spares callers a check
+        }
+        return data;
     }
 
     /// The common case of a get; false: nothing changed.
-    [[nodiscard, gnu::always_inline]] bool try_get(Got& got, std::byte*& data) noexcept {
+    [[nodiscard, gnu::always_inline]] bool try_get(Got& got) noexcept {
         ThreadLane* mine = cached_lane(hot.serial.load(std::memory_order_relaxed));
         shm::Held held;
         std::uint32_t options = 0;
         if (mine == nullptr || !mine->lane.try_get(hot.limit.load(std::memory_order_acquire), held,
                                                    options)) [[unlikely]] {
             return false;
-        }
-        data = data_of(held.index);
-        if (data == nullptr) {
-            __builtin_unreachable();  // spares callers a check
         }
         // Where the compiler sees that the flags are 0, a put right behind it need not look.
         void* const self = __builtin_assume_aligned(this, alignof(ClientCore));

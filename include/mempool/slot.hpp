@@ -28,12 +28,11 @@ class Slot {
 public:
     Slot() = default;
     Slot(Slot&& other) noexcept
-        : owner_(other.owner_), data_(std::exchange(other.data_, nullptr)), name_(other.name_) {}
+        : owner_(std::exchange(other.owner_, detail::Owner())), name_(other.name_) {}
     Slot& operator=(Slot&& other) noexcept {
         if (this != &other) {
             reset();
-            owner_ = other.owner_;
-            data_ = std::exchange(other.data_, nullptr);
+            owner_ = std::exchange(other.owner_, detail::Owner());
             name_ = other.name_;
         }
         return *this;
@@ -43,20 +42,22 @@ public:
     // Inlined where an exception passes by too: one call of it there, and the Slot's address has
     // escaped, so that it lives in memory and not in registers on the fast way.
     [[gnu::always_inline]] ~Slot() {
-        if (data_ != nullptr) {
+        if (owner_) {
             detail::drop(owner_, name_);
         }
     }
 
     /// Whether it holds a slot.
-    explicit operator bool() const noexcept { return data_ != nullptr; }
+    explicit operator bool() const noexcept { return static_cast<bool>(owner_); }
     /// First byte, aligned to at least 64 bytes; nullptr if empty.
-    [[nodiscard]] std::byte* data() const noexcept { return data_; }
+    [[nodiscard]] std::byte* data() const noexcept {
+        return owner_ ? owner_.core()->data_of(name_) : nullptr;
+    }
     /// Bytes usable, the pool's slot_size; 0 if empty.
     [[nodiscard]] std::size_t size() const noexcept {
-        return data_ == nullptr ? 0 : owner_.core()->slot_size;
+        return owner_ ? owner_.core()->slot_size : 0;
     }
-    [[nodiscard]] std::span<std::byte> span() const noexcept { return {data_, size()}; }
+    [[nodiscard]] std::span<std::byte> span() const noexcept { return {data(), size()}; }
     /// Distance of data() from the start of the pool's range, the same in every process. Bytes.
     [[nodiscard]] MEMPOOL_EXPORT std::uint64_t offset() const noexcept;
     /// Names the slot to other processes, while this one keeps holding it, until one of them adopts
@@ -65,7 +66,7 @@ public:
     /// if by then the slot is not this client's any more (the client was ended, or this is a forked
     /// child), or the pool is too damaged to work with; once given, it stays the same.
     [[nodiscard]] Handle handle() const noexcept {
-        if (data_ == nullptr) {
+        if (!owner_) {
             return {};
         }
         if ((owner_.flags() & detail::kShown) == 0) {
@@ -87,15 +88,14 @@ public:
     Handle release() noexcept {
         const Handle handle = this->handle();
         if (handle) {
-            data_ = nullptr;
+            owner_ = detail::Owner();
         }
         return handle;
     }
     /// Returns the slot to the pool now.
     void reset() noexcept {
-        if (data_ != nullptr) {
-            data_ = nullptr;
-            detail::drop(owner_, name_);
+        if (owner_) {
+            detail::drop(std::exchange(owner_, detail::Owner()), name_);
         }
     }
 
@@ -105,20 +105,19 @@ public:
 private:
     friend class Client;
     friend class detail::ClientImpl;
-    Slot(const detail::Got& got, std::byte* data) noexcept
-        : owner_(got.owner), data_(data), name_(got.name) {}
+    explicit Slot(const detail::Got& got) noexcept : owner_(got.owner), name_(got.name) {}
 
     // As the constructor, for a Slot that is empty.
-    void fill(detail::Owner owner, std::byte* data, Handle name) noexcept {
+    void fill(detail::Owner owner, Handle name) noexcept {
         owner_ = owner;
-        data_ = data;
         name_ = name;
     }
 
-    // Three whole words, stored and loaded as such: the smaller the more Slots fit into a cache.
-    mutable detail::Owner owner_;
-    std::byte* data_ = nullptr;
+    // Two words, from which the address follows: the smaller, the more Slots fit into a cache.
+    mutable detail::Owner owner_;  // none: the Slot is empty
     Handle name_;
 };
+
+static_assert(sizeof(Slot) == 16);
 
 }  // namespace mempool

@@ -78,6 +78,9 @@ public:
         got = 0;
         GetResult result = GetResult::kExhausted;
         if (enter()) {
+            if (depot_.count(loaded()) < wanted) {
+                prefer_full(wanted);
+            }
             result = get_entered(limit, wanted, sink, got, turn);
         } else if (ended_) {
             result = GetResult::kEnded;
@@ -107,8 +110,7 @@ public:
                 SlotRecord& slot = records_[i];
                 if (i < limit && take(slot.word, free_, get_step_, held)) [[likely]] {
                     const Live& live = *live_;
-                    slot.time.store(live.now.load(std::memory_order_relaxed),
-                                    std::memory_order_relaxed);
+                    stamp(slot.time, live.now.load(std::memory_order_relaxed));
                     options = live.options.load(std::memory_order_relaxed);
                     held.index = SlotIndex{static_cast<std::uint32_t>(i)};
                     magazine.count.store(static_cast<std::uint32_t>(top),
@@ -325,6 +327,14 @@ private:
         return {records_, get_step_, free_, limit, live_->now.load(std::memory_order_relaxed)};
     }
 
+    // Mostly the second is still the same: a look costs less than a store.
+    [[gnu::always_inline]] static void stamp(std::atomic<std::uint32_t>& time,
+                                             std::uint32_t now) noexcept {
+        if (time.load(std::memory_order_relaxed) != now) [[unlikely]] {
+            time.store(now, std::memory_order_relaxed);
+        }
+    }
+
     // Slot `i`, an item of the loaded magazine; false if its word says otherwise, or it is not
     // mapped.
     [[nodiscard, gnu::always_inline]] static bool take_item(const View& view, std::uint32_t i,
@@ -336,7 +346,7 @@ private:
             return false;
         }
         held.index = SlotIndex{i};
-        view.records[i].time.store(view.now, std::memory_order_relaxed);
+        stamp(view.records[i].time, view.now);
         return true;
     }
 
