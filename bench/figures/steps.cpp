@@ -126,7 +126,10 @@ template <unsigned Done>
         got.name = seen + lane.get_step + i + 1 - lane.held;
     }
     if constexpr ((Done & kTime) != 0) {
-        slot.time.store(lane.live->now.load(std::memory_order_relaxed), std::memory_order_relaxed);
+        const std::uint32_t now = lane.live->now.load(std::memory_order_relaxed);
+        if (slot.time.load(std::memory_order_relaxed) != now) [[unlikely]] {
+            slot.time.store(now, std::memory_order_relaxed);
+        }
     }
     if constexpr ((Done & kErase) != 0) {
         require(lane.live->options.load(std::memory_order_relaxed) == 0);
