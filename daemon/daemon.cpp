@@ -103,7 +103,7 @@ bool Daemon::any_in_use() const noexcept {
 }
 
 void Daemon::drop_clients() noexcept {
-    if (!any_in_use()) {
+    if (not_served_.empty()) {
         store_.drop_clients();
     }
 }

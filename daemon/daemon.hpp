@@ -40,7 +40,7 @@ public:
 private:
     void start_pools();
     void drop_what_nobody_serves();
-    /// Pidfds of clients, unless a pool that is left to its clients may need them.
+    /// Pidfds of clients, unless a pool that is not served yet may need them.
     void drop_clients() noexcept;
     [[nodiscard]] bool any_in_use() const noexcept;
     /// Who uses a pool of the former layout.

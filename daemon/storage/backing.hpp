@@ -1,7 +1,8 @@
 // Where the segments of one pool live: named objects in /dev/shm, or memfds without a name.
 //
-// Made by start_storage(), shared with the pool's Storage, which alone knows what is in a segment.
-// Maps nothing. Errors are std::system_error.
+// Made by PoolStart, shared with the pool's Storage, which alone knows what is in a segment.
+// Maps nothing. Errors are std::system_error. One that goes, whatever the reason, puts back into
+// the descriptor store what it took from it and still has: the next one for that pool finds it.
 #pragma once
 
 #include <cstdint>
@@ -56,10 +57,8 @@ public:
     virtual void keep(std::uint32_t number, int fd, const mempool::shm::Uuid& uuid) = 0;
     /// Whether segment `number`, which find() found, was kept: somebody may use it.
     [[nodiscard]] virtual bool is_kept(std::uint32_t number) const = 0;
-    /// Lets another backing take over what this one has.
+    /// Lets another backing take over what this one has; what has no name goes.
     virtual void give_up() noexcept = 0;
-    /// The pool is left as find() found it, for a backing that is made for it later.
-    virtual void leave() = 0;
 
     virtual void remove(std::uint32_t number) noexcept = 0;
     /// Takes segment `number` (0: all of them) out of the way of a new one, for `reason`, without

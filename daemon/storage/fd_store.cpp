@@ -155,8 +155,13 @@ std::map<std::uint32_t, UniqueFd> FdStore::take(std::string_view pool) {
     return taken;
 }
 
-void FdStore::put_back(std::string_view pool, std::uint32_t number, UniqueFd fd) {
-    inherited_[{std::string(pool), number}] = std::move(fd);
+void FdStore::put_back(std::string_view pool, std::uint32_t number, UniqueFd fd) noexcept {
+    try {
+        inherited_[{std::string(pool), number}] = std::move(fd);
+    } catch (const std::exception& e) {
+        log_error("pool '{}': segment {} is lost to it until mempoold starts again: {}", pool,
+                  number, e.what());
+    }
 }
 
 std::vector<std::string> FdStore::left() const {

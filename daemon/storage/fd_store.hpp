@@ -41,7 +41,7 @@ public:
     /// The segments of `pool` that a former daemon left, by number; they are then the caller's.
     std::map<std::uint32_t, mempool::shm::UniqueFd> take(std::string_view pool);
     /// Somebody who took it lets it wait for a later take(); what is kept does not change.
-    void put_back(std::string_view pool, std::uint32_t number, mempool::shm::UniqueFd fd);
+    void put_back(std::string_view pool, std::uint32_t number, mempool::shm::UniqueFd fd) noexcept;
     /// Names of pools whose segments nobody has taken.
     [[nodiscard]] std::vector<std::string> left() const;
     /// Lets go of all segments of `pool` that nobody has taken.

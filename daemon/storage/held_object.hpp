@@ -29,6 +29,7 @@ public:
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] std::uint64_t random() const noexcept { return random_; }
     [[nodiscard]] int file() const noexcept { return file_.get(); }
+    [[nodiscard]] UniqueFd take_file() && { return std::move(file_); }
     [[nodiscard]] bool is(int fd) const noexcept { return same_file(file(), fd); }
     [[nodiscard]] bool named() const noexcept { return still_named(name_, file()); }
     [[nodiscard]] UniqueFd open(bool writable) const {

@@ -35,6 +35,15 @@ public:
             files_ = store_->take(pool_);
         }
     }
+    MemfdBacking(const MemfdBacking&) = delete;
+    MemfdBacking& operator=(const MemfdBacking&) = delete;
+    ~MemfdBacking() override {
+        for (auto& [number, fd] : files_) {
+            if (store_ != nullptr) {
+                store_->put_back(pool_, number, std::move(fd));
+            }
+        }
+    }
 
     [[nodiscard]] std::string describe(std::uint32_t number) const override {
         return "memfd:" + name(number);
@@ -73,15 +82,7 @@ public:
     [[nodiscard]] bool is_kept(std::uint32_t number) const override {
         return files_.contains(number);
     }
-    void give_up() noexcept override {}
-    void leave() override {
-        for (auto& [number, fd] : files_) {
-            if (store_ != nullptr) {
-                store_->put_back(pool_, number, std::move(fd));
-            }
-        }
-        files_.clear();
-    }
+    void give_up() noexcept override { files_.clear(); }
     std::string mend_names() override { return {}; }
     void remove(std::uint32_t number) noexcept override {
         files_.erase(number);

@@ -45,6 +45,17 @@ std::string time_stamp(std::uint64_t now) {
 
 }  // namespace
 
+NamedBacking::~NamedBacking() {
+    for (auto& [number, fd] : nameless_) {
+        store_->put_back(pool_, number, std::move(fd));
+    }
+    for (const std::uint32_t number : stored_) {
+        if (const auto found = held_.find(number); found != held_.end()) {
+            store_->put_back(pool_, number, std::move(found->second).take_file());
+        }
+    }
+}
+
 UniqueFd NamedBacking::create(std::uint32_t number) {
     if (held_.contains(number)) {
         fail(EEXIST, "cannot create " + describe(number));
@@ -98,13 +109,6 @@ bool NamedBacking::is_kept(std::uint32_t number) const {
     return object != pool->second.objects.end() && object->second.inode != 0;
 }
 
-void NamedBacking::leave() {
-    for (const std::uint32_t number : stored_) {
-        store_->put_back(pool_, number, open(number, true));
-    }
-    lock_.reset();
-}
-
 void NamedBacking::forget(std::uint32_t number) noexcept {
     try {
         record([&](shm::PoolIndex&, shm::IndexedPool& pool) { pool.objects.erase(number); });
@@ -137,6 +141,7 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
         const std::uint32_t k = at->first;
         HeldObject held = std::move(at->second);
         held_.erase(at);
+        stored_.erase(k);
         const auto name = [&] { return k == 0 ? to : fmt::format("{}.{}", to, k); };
         int error = held.rename(name());
         for (int attempt = 2; error == EEXIST && attempt <= 100; ++attempt) {

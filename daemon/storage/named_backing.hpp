@@ -37,6 +37,9 @@ public:
             nameless_ = store_->take(pool_);
         }
     }
+    NamedBacking(const NamedBacking&) = delete;
+    NamedBacking& operator=(const NamedBacking&) = delete;
+    ~NamedBacking() override;
 
     [[nodiscard]] std::string describe(std::uint32_t number) const override {
         const auto found = held_.find(number);
@@ -80,8 +83,10 @@ public:
     [[nodiscard]] std::string check(int /*fd*/) const override { return {}; }
     void keep(std::uint32_t number, int fd, const mempool::shm::Uuid& uuid) override;
     [[nodiscard]] bool is_kept(std::uint32_t number) const override;
-    void give_up() noexcept override { lock_.reset(); }
-    void leave() override;
+    void give_up() noexcept override {
+        lock_.reset();
+        stored_.clear();
+    }
 
     void remove(std::uint32_t number) noexcept override;
     std::string set_aside(std::uint32_t number, std::uint64_t now,

@@ -2,9 +2,12 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <exception>
 #include <string>
 #include <vector>
 
+#include "daemon/base/fail.hpp"
 #include "daemon/base/log.hpp"
 #include "mempool/shm/words/names.hpp"
 
@@ -51,35 +54,59 @@ std::string how_to_give_up(const PoolConfig& config) {
                              shm::object_name(config.name, 0));
 }
 
-// A pool of the former layout that is in use is left to its clients.
+bool is_former(int file) {
+    shm::Header header{};
+    if (static_cast<std::uint64_t>(status_of(file).st_size) < sizeof(header)) {
+        return false;
+    }
+    if (const int error = read_at(file, static_cast<void*>(&header), sizeof(header), 0)) {
+        fail(error, "cannot read the header of a pool");
+    }
+    return is_of_former_layout(header);
+}
+
+std::string describe(const std::vector<FormerClient>& clients) {
+    constexpr std::size_t kMostNamed = 20;
+    std::string pids;
+    for (std::size_t k = 0; k < std::min(clients.size(), kMostNamed); ++k) {
+        pids += fmt::format("{}{}{}", k == 0 ? "" : ", ", clients[k].pid,
+                            clients[k].seen ? "" : " unseen");
+    }
+    return fmt::format("{} of its clients live (pid {}{})", clients.size(), pids,
+                       clients.size() > kMostNamed ? ", ..." : "");
+}
+
+[[noreturn]] void leave_in_use(const PoolConfig& config, const Backing& backing,
+                               const std::string& who, bool all_seen) {
+    throw InUse(fmt::format(
+        "{} is of layout version {}, a former release's, and this build makes version {}. {}, so "
+        "it stays as it is; until they end they are unsupervised: nothing is reclaimed for them, "
+        "and it does not grow. Stop them, then reload mempoold (systemctl reload mempoold){}",
+        backing.describe(0), shm::kFormerLayoutVersion, shm::kLayoutVersion, who,
+        all_seen ? ""
+                 : ". Who is unseen counts as alive; once you know that all have ended: " +
+                       how_to_give_up(config)));
+}
+
+// A pool of the former layout that is in use, or may be, is left to its clients.
 void refuse_if_in_use(const PoolConfig& config, Backing& backing,
                       const PoolStart::FormerClients& former_clients) {
-    constexpr std::size_t kMostNamed = 20;
     const UniqueFd file = former_clients ? backing.open(0, false) : UniqueFd{};
-    const auto clients = file ? former_clients(file.get()) : std::vector<FormerClient>{};
-    if (clients.empty()) {
+    if (!file || !is_former(file.get())) {
         return;
     }
-    std::string pids;
-    bool unseen = false;
-    for (std::size_t k = 0; k < clients.size(); ++k) {
-        unseen = unseen || !clients[k].seen;
-        if (k < kMostNamed) {
-            pids += fmt::format("{}{}{}", k == 0 ? "" : ", ", clients[k].pid,
-                                clients[k].seen ? "" : " unseen");
-        }
+    std::vector<FormerClient> clients;
+    try {
+        clients = former_clients(file.get());
+    } catch (const std::exception& e) {
+        leave_in_use(config, backing, fmt::format("Who uses it cannot be told ({})", e.what()),
+                     false);
     }
-    backing.leave();
-    throw InUse(fmt::format(
-        "{} is of layout version {}, a former release's, and this build makes version {}. {} of "
-        "its clients live (pid {}{}), so it stays as it is; until they end they are unsupervised: "
-        "nothing is reclaimed for them, and it does not grow. Stop them, then reload mempoold "
-        "(systemctl reload mempoold){}",
-        backing.describe(0), shm::kFormerLayoutVersion, shm::kLayoutVersion, clients.size(), pids,
-        clients.size() > kMostNamed ? ", ..." : "",
-        unseen ? ". Who is unseen counts as alive; once you know that all have ended: " +
-                     how_to_give_up(config)
-               : ""));
+    if (!clients.empty()) {
+        leave_in_use(config, backing, describe(clients),
+                     std::all_of(clients.begin(), clients.end(),
+                                 [](const FormerClient& c) { return c.seen; }));
+    }
 }
 
 }  // namespace

@@ -19,8 +19,8 @@
 
 namespace mempoold {
 
-/// A pool of the former layout that is in use: what() says who uses it and what to do. It is as it
-/// was.
+/// A pool of the former layout that is in use, or may be: what() says who uses it and what to do.
+/// It is as it was.
 class InUse : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;
@@ -34,15 +34,16 @@ struct FormerClient {
 
 class PoolStart {
 public:
-    /// Who uses the pool of the former layout whose first segment `file` is. None: nobody, or it is
-    /// another pool.
+    /// Who uses the pool of the former layout whose first segment `file` is. None: nobody. Throws
+    /// if that cannot be told.
     using FormerClients = std::function<std::vector<FormerClient>(int file)>;
 
     /// Looks for the pool that `config` describes, takes it over or begins to make it, and logs
     /// that. `now` is in seconds since the epoch; `store` has what a former daemon left without a
     /// name, `runtime` the index of its names: both must outlive the storage.
     /// Throws InUse, or std::system_error if the pool can't be served: served by another daemon, no
-    /// memory, an object in the way that the system won't let us rename.
+    /// memory, an object in the way that the system won't let us rename. Whatever it throws, what
+    /// was found is there for the next try, unless it was set aside before.
     PoolStart(const PoolConfig& config, std::uint64_t now, FdStore* store,
               RuntimeDirectory* runtime, const FormerClients& former_clients = nullptr);
     PoolStart(const PoolStart&) = delete;

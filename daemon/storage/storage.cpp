@@ -237,12 +237,8 @@ StoredSegment Storage::open_segment(std::uint32_t number, const shm::SegmentEntr
     const std::string object = backing_->describe(number);
     StoredSegment segment;
     segment.entry = entry;
-    try {
-        segment.own = backing_->open(number, true);
-        segment.writable = backing_->open(number, true);
-    } catch (const std::system_error& e) {
-        throw Unusable(e.what());
-    }
+    segment.own = backing_->open(number, true);
+    segment.writable = backing_->open(number, true);
     if (!segment.own || !segment.writable) {
         throw Unusable(fmt::format("its segment {} is missing", object));
     }

@@ -26,7 +26,8 @@
 
 namespace mempoold {
 
-/// An object that can't be served as it is: what() says why. It is to be set aside.
+/// An object that can't be served as it is: what() says why. It is to be set aside. What the system
+/// refuses, and may grant later, is a std::system_error instead.
 class Unusable : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;

@@ -2,11 +2,13 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
 #include <memory>
+#include <new>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -105,6 +107,54 @@ TEST_F(MemfdBackingTest, AFormerPoolInUseStaysWithTheServiceManager) {
     }
     EXPECT_NE(start.finish()->key(), key);
     EXPECT_THAT(manager.names(), ElementsAre(first()));
+}
+
+TEST_F(MemfdBackingTest, AFormerPoolThatCannotBeJudgedIsTakenForOneInUse) {
+    FakeManager manager;
+    FdStore store;
+    start_storage(config(), kCreated, &store)->view().header().layout_version =
+        shm::kFormerLayoutVersion;
+    auto passed = manager.passed();
+    store = FdStore(passed);
+    const auto unknown = [](int) -> std::vector<FormerClient> { throw std::bad_alloc(); };
+    for (int k = 0; k < 2; ++k) {  // at the start, and at a reload
+        try {
+            const PoolStart start(config(), kCreated, &store, nullptr, unknown);
+            FAIL() << "it may be in use";
+        } catch (const InUse& e) {
+            EXPECT_THAT(e.what(), HasSubstr("cannot be told (std::bad_alloc)"));
+        }
+        EXPECT_THAT(manager.names(), ElementsAre(first()));
+        EXPECT_THAT(store.left(), ElementsAre(name_));
+    }
+}
+
+// However many it has: what fails for want of one gives up nothing.
+TEST_F(MemfdBackingTest, APoolForWhichThereAreTooFewDescriptorsStaysWithTheServiceManager) {
+    FakeManager manager;
+    FdStore store;
+    auto storage = start_storage(config(), kCreated, &store);
+    add_segment(*storage, 70, kCreated);
+    storage->view().live().daemon_starts.store(1);
+    const std::uint64_t key = storage->key();
+    storage.reset();
+    auto passed = manager.passed();
+    store = FdStore(passed);
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    for (rlimit few{3, before.rlim_max}; !storage; ++few.rlim_cur) {
+        ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+        try {
+            storage = start_storage(config(), kCreated, &store);
+        } catch (const std::system_error& e) {
+            EXPECT_EQ(e.code(), std::errc::too_many_files_open) << e.what();
+        }
+        ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+        ASSERT_THAT(manager.names(), ElementsAre(first(), first() + ".1")) << few.rlim_cur;
+        ASSERT_NE(storage == nullptr, store.left().empty()) << few.rlim_cur;
+    }
+    EXPECT_EQ(storage->key(), key);
+    EXPECT_EQ(storage->slots(), 120U);
 }
 
 // It may be that, or that somebody wrote over the count: what is whole may be in use.
