@@ -109,7 +109,7 @@ void Daemon::drop_clients() noexcept {
 }
 
 PoolStart::FormerClients Daemon::former_clients() const {
-    return [this](int file) { return living_former_clients(file, store_); };
+    return [this](UniqueFd file) { return look_for_former_clients(std::move(file), store_); };
 }
 
 // Nobody could come to such a pool any more, and its memory would stay taken.
@@ -132,9 +132,11 @@ void Daemon::drop_what_nobody_serves() {
 void Daemon::start_pool(const PoolConfig& config) {
     try {
         PoolStart start(config, epoch_now(), &store_, &listener_->runtime(), former_clients());
-        while (!start.step()) {
-            notify_busy();
-        }
+        do {
+            while (!start.step()) {
+                notify_busy();
+            }
+        } while (start.proceed());
         put_in_service(start);
     } catch (const std::exception& e) {
         pool_failed(config.name, e);
@@ -145,21 +147,29 @@ void Daemon::start_pool_later(const PoolConfig& config) {
     try {
         const auto start = std::make_shared<PoolStart>(config, epoch_now(), &store_,
                                                        &listener_->runtime(), former_clients());
-        worker_.submit_steps([start] { return start->step(); },
-                             [this, start] {
-                                 try {
-                                     put_in_service(*start);
-                                 } catch (const std::exception& e) {
-                                     pool_failed(start->config().name, e);
-                                 }
-                                 if (--starting_ == 0) {
-                                     applied();
-                                 }
-                             });
+        carry_on(start);
         ++starting_;
     } catch (const std::exception& e) {
         pool_failed(config.name, e);
     }
+}
+
+void Daemon::carry_on(const std::shared_ptr<PoolStart>& start) {
+    worker_.submit_steps([start] { return start->step(); },
+                         [this, start] {
+                             try {
+                                 if (start->proceed()) {
+                                     carry_on(start);
+                                     return;
+                                 }
+                                 put_in_service(*start);
+                             } catch (const std::exception& e) {
+                                 pool_failed(start->config().name, e);
+                             }
+                             if (--starting_ == 0) {
+                                 applied();
+                             }
+                         });
 }
 
 void Daemon::put_in_service(PoolStart& start) {

@@ -47,9 +47,10 @@ private:
     [[nodiscard]] PoolStart::FormerClients former_clients() const;
     /// At once; a pool that can't be served is noted, and harms no other.
     void start_pool(const PoolConfig& config);
-    /// The same, but the worker makes what takes long. The last one to be
+    /// The same, but the worker does what takes long. The last one to be
     /// made, or not, calls applied().
     void start_pool_later(const PoolConfig& config);
+    void carry_on(const std::shared_ptr<PoolStart>& start);
     /// `start` has no more steps to do.
     void put_in_service(PoolStart& start);
     void pool_failed(const std::string& name, const std::exception& why);

@@ -1,5 +1,6 @@
 #include "daemon/storage/fd_store.hpp"
 
+#include <fcntl.h>
 #include <systemd/sd-daemon.h>
 
 #include <algorithm>
@@ -205,9 +206,17 @@ UniqueFd FdStore::take_client(const ClientName& client) {
     return pidfd;
 }
 
-int FdStore::client(const ClientName& client) const noexcept {
-    const auto found = inherited_clients_.find(client);
-    return found == inherited_clients_.end() ? -1 : found->second.get();
+std::map<ClientName, UniqueFd> FdStore::copy_clients(std::uint64_t pool_key) const {
+    std::map<ClientName, UniqueFd> copies;
+    for (auto at = inherited_clients_.lower_bound({pool_key, 0, 0});
+         at != inherited_clients_.end() && at->first.pool_key == pool_key; ++at) {
+        UniqueFd copy{::fcntl(at->second.get(), F_DUPFD_CLOEXEC, 3)};
+        if (!copy) {
+            break;
+        }
+        copies.emplace(at->first, std::move(copy));
+    }
+    return copies;
 }
 
 void FdStore::drop_clients() noexcept {

@@ -55,8 +55,9 @@ public:
 
     /// The pidfd of that client, if a former daemon left one.
     mempool::shm::UniqueFd take_client(const ClientName& client);
-    /// The same, which stays the store's; -1 if there is none.
-    [[nodiscard]] int client(const ClientName& client) const noexcept;
+    /// Copies of those of all clients of a pool, as far as there are descriptors for them.
+    [[nodiscard]] std::map<ClientName, mempool::shm::UniqueFd> copy_clients(
+        std::uint64_t pool_key) const;
     /// Lets go of all clients' pidfds that nobody has taken.
     void drop_clients() noexcept;
     /// Gives a client's pidfd to the service manager to keep, if there is one and it has room: some

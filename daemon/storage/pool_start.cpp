@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <exception>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/base/fail.hpp"
@@ -76,36 +77,11 @@ std::string describe(const std::vector<FormerClient>& clients) {
                        clients.size() > kMostNamed ? ", ..." : "");
 }
 
-[[noreturn]] void leave_in_use(const PoolConfig& config, const Backing& backing,
-                               const std::string& who, bool all_seen) {
-    throw InUse(fmt::format(
-        "{} is of layout version {}, a former release's, and this build makes version {}. {}, so "
-        "it stays as it is; until they end they are unsupervised: nothing is reclaimed for them, "
-        "and it does not grow. Stop them, then reload mempoold (systemctl reload mempoold){}",
-        backing.describe(0), shm::kFormerLayoutVersion, shm::kLayoutVersion, who,
-        all_seen ? ""
-                 : ". Who is unseen counts as alive; once you know that all have ended: " +
-                       how_to_give_up(config)));
-}
-
-// A pool of the former layout that is in use, or may be, is left to its clients.
-void refuse_if_in_use(const PoolConfig& config, Backing& backing,
-                      const PoolStart::FormerClients& former_clients) {
-    const UniqueFd file = former_clients ? backing.open(0, false) : UniqueFd{};
-    if (!file || !is_former(file.get())) {
-        return;
-    }
-    std::vector<FormerClient> clients;
+std::string what_of(const std::exception_ptr& fault) {
     try {
-        clients = former_clients(file.get());
+        std::rethrow_exception(fault);
     } catch (const std::exception& e) {
-        leave_in_use(config, backing, fmt::format("Who uses it cannot be told ({})", e.what()),
-                     false);
-    }
-    if (!clients.empty()) {
-        leave_in_use(config, backing, describe(clients),
-                     std::all_of(clients.begin(), clients.end(),
-                                 [](const FormerClient& c) { return c.seen; }));
+        return e.what();
     }
 }
 
@@ -113,28 +89,92 @@ void refuse_if_in_use(const PoolConfig& config, Backing& backing,
 
 PoolStart::PoolStart(const PoolConfig& config, std::uint64_t now, FdStore* store,
                      RuntimeDirectory* runtime, const FormerClients& former_clients)
-    : config_(config) {
-    const auto backing = make_backing(config, store, runtime);
+    : config_(config), now_(now), backing_(make_backing(config, store, runtime)) {
     try {
-        storage_ = Storage::reattach(config, backing);
-        if (storage_) {
-            log_info("pool '{}': took over {} slots in {} segments", config.name, storage_->slots(),
-                     storage_->segments().size());
-            warn_of_differences(config, *storage_);
-            storage_->clear_leftovers();
-            return;
-        }
+        storage_ = Storage::reattach(config_, backing_);
     } catch (const Unusable& e) {
-        refuse_if_in_use(config, *backing, former_clients);
-        const std::string first = backing->describe(0);
-        const std::string done = backing->set_aside(0, now, e.what());
+        add(backing_, e.what(), former_clients);
+    }
+}
+
+void PoolStart::add(std::shared_ptr<Backing> backing, std::string why, const FormerClients& look) {
+    UniqueFd file = backing->open(0, false);
+    InTheWay& found = in_the_way_.emplace_back();
+    found.backing = std::move(backing);
+    found.why = std::move(why);
+    found.former = look && file && is_former(file.get());
+    if (found.former) {
+        try {
+            found.look = look(std::move(file));
+        } catch (const std::exception&) {
+            found.fault = std::current_exception();
+        }
+    }
+}
+
+bool PoolStart::step() noexcept {
+    for (InTheWay& found : in_the_way_) {
+        if (!found.look) {
+            continue;
+        }
+        try {
+            auto clients = found.look();
+            if (!clients) {
+                return false;
+            }
+            found.clients = std::move(*clients);
+        } catch (const std::exception&) {
+            found.fault = std::current_exception();
+        }
+        found.look = nullptr;
+    }
+    return !first_ || first_->step();
+}
+
+// A pool of the former layout that is in use, or may be, is left to its clients.
+void PoolStart::leave_if_in_use(const InTheWay& found) const {
+    if (!found.fault && found.clients.empty()) {
+        return;
+    }
+    const bool all_seen = !found.fault && std::all_of(found.clients.begin(), found.clients.end(),
+                                                      [](const FormerClient& c) { return c.seen; });
+    throw InUse(fmt::format(
+        "{} is of layout version {}, a former release's, and this build makes version {}. {}, so "
+        "it stays as it is; until they end they are unsupervised: nothing is reclaimed for them, "
+        "and it does not grow. Stop them, then reload mempoold (systemctl reload mempoold){}",
+        found.backing->describe(0), shm::kFormerLayoutVersion, shm::kLayoutVersion,
+        found.fault ? fmt::format("Who uses it cannot be told ({})", what_of(found.fault))
+                    : describe(found.clients),
+        all_seen ? ""
+                 : ". Who is unseen counts as alive; once you know that all have ended: " +
+                       how_to_give_up(config_)));
+}
+
+bool PoolStart::proceed() {
+    if (!std::exchange(found_, false)) {
+        return false;
+    }
+    for (const InTheWay& found : in_the_way_) {
+        leave_if_in_use(found);
+    }
+    for (const InTheWay& found : std::exchange(in_the_way_, {})) {
+        const std::string first = found.backing->describe(0);
+        const std::string done = found.backing->set_aside(0, now_, found.why);
         log_error(
             "pool '{}': {} cannot be served: {}. It was {}; a new, empty pool takes its place",
-            config.name, first, e.what(), done);
+            config_.name, first, found.why, done);
     }
-    NewPool made = Storage::begin(config, now, backing);
+    if (storage_) {
+        log_info("pool '{}': took over {} slots in {} segments", config_.name, storage_->slots(),
+                 storage_->segments().size());
+        warn_of_differences(config_, *storage_);
+        storage_->clear_leftovers();
+        return false;
+    }
+    NewPool made = Storage::begin(config_, now_, backing_);
     storage_ = std::move(made.storage);
     first_ = std::move(made.first);
+    return true;
 }
 
 std::unique_ptr<Storage> PoolStart::finish() {

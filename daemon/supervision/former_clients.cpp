@@ -1,13 +1,17 @@
 #include "daemon/supervision/former_clients.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <optional>
+#include <stdexcept>
+#include <utility>
+#include <vector>
 
+#include "daemon/base/fail.hpp"
 #include "daemon/storage/shm_object.hpp"
 #include "daemon/storage/storage.hpp"
 #include "daemon/supervision/process.hpp"
@@ -20,9 +24,7 @@ namespace {
 namespace shm = mempool::shm;
 using Clock = std::chrono::steady_clock;
 
-/// For the maps of all clients together: they decide how long that takes. Of who is not looked at
-/// any more, his record is believed.
-constexpr std::chrono::milliseconds kLongestLook{500};
+constexpr std::chrono::milliseconds kLongestStep{5};
 
 /// What the records say of one client.
 struct Entry {
@@ -50,71 +52,113 @@ Entry read_client(std::uint64_t key, std::uint32_t id, const shm::ClientRecord& 
     return client;
 }
 
-// nullopt: it uses the pool no more.
-std::optional<FormerClient> judge_client(const Entry& client, const FdStore& store,
-                                         const MappedFile& file, Clock::time_point give_up) {
-    UniqueFd pidfd;
-    if (const int stored = store.client(client.stored); stored >= 0) {
-        pidfd.reset(::fcntl(stored, F_DUPFD_CLOEXEC, 3));
+class Looker {
+public:
+    Looker(UniqueFd file, const FdStore& store, std::chrono::milliseconds longest)
+        : file_(std::move(file)), longest_(longest) {
+        const struct stat status = status_of(file_.get());
+        mapped_ = {.device = status.st_dev, .inode = status.st_ino};
+        shm::Header header{};
+        if (const int error =
+                read_at(file_.get(), static_cast<void*>(&header), sizeof(header), 0)) {
+            fail(error, "cannot read its header");
+        }
+        const auto size = static_cast<std::uint64_t>(status.st_size);
+        count_ = header.geometry.shape.client_count;
+        clients_at_ = header.geometry.clients_offset;
+        if (count_ > shm::kMaxClients || clients_at_ > size) {
+            throw std::runtime_error("its header makes no sense");
+        }
+        lanes_at_ = shm::round_up(clients_at_ + count_ * sizeof(shm::ClientRecord), shm::kPage);
+        if (lanes_at_ + count_ * sizeof(shm::LaneRecord) > size) {
+            throw std::runtime_error("it was truncated");
+        }
+        key_ = pool_key(header.uuid);
+        pidfds_ = store.copy_clients(key_);
     }
-    if (pidfd && !may_be(pidfd.get(), client.process)) {
-        pidfd.reset();
+
+    std::optional<std::vector<FormerClient>> step() {
+        const Clock::time_point begin = Clock::now();
+        give_up_ = give_up_.value_or(begin + longest_);
+        while (next_ < count_) {
+            look_at(next_);
+            ++next_;
+            if (Clock::now() >= begin + kLongestStep) {
+                return std::nullopt;
+            }
+        }
+        return std::move(living_);
     }
-    const Fate fate = pidfd ? (has_ended(pidfd.get()) ? Fate::kDead : Fate::kAlive)
-                            : judge(client.process, pidfd);
-    if (fate == Fate::kDead) {
-        return std::nullopt;
+
+private:
+    void look_at(std::uint32_t id) {
+        shm::ClientRecord record{};
+        read(record, clients_at_, id);
+        if (record.state.load(std::memory_order_relaxed) == shm::ClientState::kFree) {
+            return;
+        }
+        if (Clock::now() >= give_up_) {
+            living_.push_back({.pid = static_cast<pid_t>(record.pid), .seen = false});
+            return;
+        }
+        shm::LaneRecord home{};
+        read(home, lanes_at_, id);
+        if (const auto lives = judge_client(read_client(key_, id, record, home))) {
+            living_.push_back(*lives);
+        }
     }
-    Mapping mapping = Mapping::kUnknown;
-    if (fate == Fate::kAlive && Clock::now() < give_up) {
-        mapping = find_mapping(pidfd.get(), client.process, file);
+    template <typename Record>
+    void read(Record& record, std::uint64_t from, std::uint32_t id) const {
+        if (const int error = read_at(file_.get(), static_cast<void*>(&record), sizeof(record),
+                                      from + id * sizeof(record))) {
+            fail(error, "cannot read its clients");
+        }
     }
-    // One that has not said where it mapped the pool may be about to.
-    if (mapping != Mapping::kPresent &&
-        (client.over || (mapping == Mapping::kAbsent && client.mapped))) {
-        return std::nullopt;
+    // nullopt: it uses the pool no more.
+    std::optional<FormerClient> judge_client(const Entry& client) {
+        UniqueFd pidfd;
+        if (const auto stored = pidfds_.find(client.stored); stored != pidfds_.end()) {
+            pidfd = std::move(stored->second);
+        }
+        if (pidfd && !may_be(pidfd.get(), client.process)) {
+            pidfd.reset();
+        }
+        const Fate fate = pidfd ? (has_ended(pidfd.get()) ? Fate::kDead : Fate::kAlive)
+                                : judge(client.process, pidfd);
+        if (fate == Fate::kDead) {
+            return std::nullopt;
+        }
+        const Mapping mapping = fate == Fate::kAlive
+                                    ? find_mapping(pidfd.get(), client.process, mapped_)
+                                    : Mapping::kUnknown;
+        // One that has not said where it mapped the pool may be about to.
+        if (mapping != Mapping::kPresent &&
+            (client.over || (mapping == Mapping::kAbsent && client.mapped))) {
+            return std::nullopt;
+        }
+        return FormerClient{.pid = client.process.pid, .seen = fate == Fate::kAlive};
     }
-    return FormerClient{.pid = client.process.pid, .seen = fate == Fate::kAlive};
-}
+
+    UniqueFd file_;
+    std::chrono::milliseconds longest_;
+    MappedFile mapped_;
+    std::uint32_t count_ = 0;
+    std::uint64_t clients_at_ = 0;
+    std::uint64_t lanes_at_ = 0;
+    std::uint64_t key_ = 0;
+    std::map<ClientName, UniqueFd> pidfds_;
+    std::optional<Clock::time_point> give_up_;  // once it has begun
+    std::uint32_t next_ = 1;
+    std::vector<FormerClient> living_;
+};
 
 }  // namespace
 
-std::vector<FormerClient> living_former_clients(int file, const FdStore& store) {
-    shm::Header header{};
-    struct stat status {};
-    if (::fstat(file, &status) != 0 ||
-        read_at(file, static_cast<void*>(&header), sizeof(header), 0) != 0 ||
-        !is_of_former_layout(header)) {
-        return {};
-    }
-    const std::uint32_t count = header.geometry.shape.client_count;
-    const std::uint64_t clients_at = header.geometry.clients_offset;
-    if (count > shm::kMaxClients || clients_at > static_cast<std::uint64_t>(status.st_size)) {
-        return {};
-    }
-    const std::uint64_t lanes_at =
-        shm::round_up(clients_at + count * sizeof(shm::ClientRecord), shm::kPage);
-    const MappedFile mapped{.device = status.st_dev, .inode = status.st_ino};
-    const Clock::time_point give_up = Clock::now() + kLongestLook;
-    std::vector<FormerClient> living;
-    for (std::uint32_t id = 1; id < count; ++id) {
-        shm::ClientRecord record{};
-        shm::LaneRecord home{};
-        if (read_at(file, static_cast<void*>(&record), sizeof(record),
-                    clients_at + id * sizeof(record)) != 0 ||
-            read_at(file, static_cast<void*>(&home), sizeof(home), lanes_at + id * sizeof(home)) !=
-                0) {
-            break;  // it was truncated
-        }
-        if (record.state.load(std::memory_order_relaxed) == shm::ClientState::kFree) {
-            continue;
-        }
-        const Entry client = read_client(pool_key(header.uuid), id, record, home);
-        if (const auto lives = judge_client(client, store, mapped, give_up)) {
-            living.push_back(*lives);
-        }
-    }
-    return living;
+PoolStart::Look look_for_former_clients(UniqueFd file, const FdStore& store,
+                                        std::chrono::milliseconds longest) {
+    return [looker = std::make_shared<Looker>(std::move(file), store, longest)] {
+        return looker->step();
+    };
 }
 
 }  // namespace mempoold

@@ -35,9 +35,10 @@ TEST(FdStore, KeepsClientsPidfdsForTheNextDaemon) {
     EXPECT_FALSE(next.take_client({0xabc, 8, 1}));
     EXPECT_FALSE(next.take_client({0xabd, 7, 1})) << "another pool's";
     EXPECT_FALSE(next.take_client({0xabc, 7, 2})) << "a later attachment's";
-    EXPECT_GE(next.client({0xabc, 7, 1}), 0);
+    EXPECT_EQ(next.copy_clients(0xabc).size(), 1U);
+    EXPECT_THAT(next.copy_clients(0xabd), IsEmpty());
     EXPECT_TRUE(next.take_client({0xabc, 7, 1}));
-    EXPECT_EQ(next.client({0xabc, 7, 1}), -1);
+    EXPECT_THAT(next.copy_clients(0xabc), IsEmpty());
     EXPECT_FALSE(next.take_client({0xabc, 7, 1})) << "it is the caller's now";
 }
 

@@ -6,9 +6,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -60,9 +62,16 @@ protected:
     shm::LaneRecord& home(shm::ClientId id) { return storage_->view().lane(shm::LaneId{raw(id)}); }
     int file() const { return storage_->segments().front().own.get(); }
     // Pids, and less than zero those of who is unseen.
-    std::vector<pid_t> living(int of = -1) const {
+    std::vector<pid_t> living(int of = -1,
+                              std::chrono::milliseconds longest = std::chrono::hours{1}) const {
+        const PoolStart::Look look = look_for_former_clients(
+            reopen(of < 0 ? file() : of, false, "the pool"), store_, longest);
+        auto clients = look();
+        while (!clients) {
+            clients = look();
+        }
         std::vector<pid_t> pids;
-        for (const FormerClient& client : living_former_clients(of < 0 ? file() : of, store_)) {
+        for (const FormerClient& client : *clients) {
             pids.push_back(client.seen ? client.pid : -client.pid);
         }
         return pids;
@@ -81,12 +90,14 @@ TEST_F(FormerClients, AreThoseWhoLiveAndThoseWhoCannotBeSeen) {
     EXPECT_THAT(living(), ElementsAre(::getpid(), -kNobody));
 }
 
-TEST_F(FormerClients, AreThoseOfTheFormerLayoutAlone) {
+// A client can write as many records as there is room for, and each of them costs time.
+TEST_F(FormerClients, WhoWasNotLookedAtInTimeCounts) {
+    add(ended());
     add(myself());
-    for (const std::uint32_t version : {shm::kFormerLayoutVersion - 1, shm::kLayoutVersion}) {
-        storage_->view().header().layout_version = version;
-        EXPECT_THAT(living(), IsEmpty());
-    }
+    record(add(ended())).state = shm::ClientState::kDead;
+    EXPECT_THAT(living(-1, std::chrono::milliseconds{0}),
+                ElementsAre(-kNobody, -::getpid(), -kNobody));
+    EXPECT_THAT(living(), ElementsAre(::getpid()));
 }
 
 TEST_F(FormerClients, WhoWentIsNoneUnlessItMapsThePool) {
@@ -134,19 +145,21 @@ TEST_F(FormerClients, APidfdThatWasKeptTellsWhatNumbersDoNot) {
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
     EXPECT_THAT(living(), IsEmpty());
-    EXPECT_GE(store_.client({storage_->key(), raw(id), table_.epoch(id)}), 0) << "it stays there";
+    EXPECT_TRUE(store_.take_client({storage_->key(), raw(id), table_.epoch(id)}))
+        << "it stays there";
 }
 
-TEST_F(FormerClients, AHeaderThatMakesNoSenseHasNone) {
-    add(myself());
+TEST_F(FormerClients, OfAHeaderThatMakesNoSenseCannotBeTold) {
     shm::Header& header = storage_->view().header();
     const shm::Geometry sound = header.geometry;
-    header.geometry.shape.client_count = ~0U;
-    EXPECT_THAT(living(), IsEmpty());
+    for (const std::uint32_t count : {~0U, shm::kMaxClients}) {
+        header.geometry.shape.client_count = count;
+        EXPECT_THROW(living(), std::runtime_error) << count;
+    }
     header.geometry = sound;
     for (const std::uint64_t offset : {~std::uint64_t{0}, std::uint64_t{1} << 50U}) {
         header.geometry.clients_offset = offset;
-        EXPECT_THAT(living(), IsEmpty());
+        EXPECT_THROW(living(), std::runtime_error) << offset;
     }
 }
 

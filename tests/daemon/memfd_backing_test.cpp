@@ -9,6 +9,7 @@
 #include <fstream>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -94,18 +95,12 @@ TEST_F(MemfdBackingTest, AFormerPoolInUseStaysWithTheServiceManager) {
     storage.reset();
     auto passed = manager.passed();
     store = FdStore(passed);
-    const auto used = [](int) { return std::vector<FormerClient>(1); };
-    const auto unused = [](int) { return std::vector<FormerClient>{}; };
     for (int k = 0; k < 2; ++k) {  // at the start, and at a reload
-        EXPECT_THROW(PoolStart(config(), kCreated, &store, nullptr, used), InUse);
+        EXPECT_THROW(start_storage(config(), kCreated, &store, nullptr, users(1)), InUse);
         EXPECT_THAT(manager.names(), ElementsAre(first(), first() + ".1"));
         EXPECT_THAT(store.left(), ElementsAre(name_));
     }
-    PoolStart start(config(), kCreated, &store, nullptr, unused);
-    EXPECT_TRUE(start.is_new());
-    while (!start.step()) {
-    }
-    EXPECT_NE(start.finish()->key(), key);
+    EXPECT_NE(start_storage(config(), kCreated, &store, nullptr, users(0))->key(), key);
     EXPECT_THAT(manager.names(), ElementsAre(first()));
 }
 
@@ -116,10 +111,14 @@ TEST_F(MemfdBackingTest, AFormerPoolThatCannotBeJudgedIsTakenForOneInUse) {
         shm::kFormerLayoutVersion;
     auto passed = manager.passed();
     store = FdStore(passed);
-    const auto unknown = [](int) -> std::vector<FormerClient> { throw std::bad_alloc(); };
-    for (int k = 0; k < 2; ++k) {  // at the start, and at a reload
+    const PoolStart::Look fails = []() -> std::optional<std::vector<FormerClient>> {
+        throw std::bad_alloc();
+    };
+    for (const PoolStart::FormerClients& unknown :
+         {PoolStart::FormerClients([](UniqueFd) -> PoolStart::Look { throw std::bad_alloc(); }),
+          PoolStart::FormerClients([&](UniqueFd) { return fails; })}) {
         try {
-            const PoolStart start(config(), kCreated, &store, nullptr, unknown);
+            start_storage(config(), kCreated, &store, nullptr, unknown);
             FAIL() << "it may be in use";
         } catch (const InUse& e) {
             EXPECT_THAT(e.what(), HasSubstr("cannot be told (std::bad_alloc)"));

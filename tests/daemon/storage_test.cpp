@@ -404,10 +404,10 @@ TEST_F(StorageTest, AFormerPoolInUseIsLeftAsItIs) {
     const std::vector<std::string> before = objects_of(name_);
     const std::uint64_t key = key_of(path());
     std::vector<FormerClient> users{{.pid = 11, .seen = true}, {.pid = 12}};
-    const auto ask = [&](int) { return users; };
+    const auto ask = [&](const UniqueFd&) { return [&] { return std::optional(users); }; };
     for (int k = 0; k < 2; ++k) {  // at the start, and at a reload
         try {
-            const PoolStart start(config(), kNow, nullptr, &runtime_, ask);
+            start_storage(config(), kNow, nullptr, &runtime_, ask);
             FAIL() << "it is in use";
         } catch (const InUse& e) {
             EXPECT_THAT(e.what(), HasSubstr("2 of its clients live (pid 11, 12 unseen)"));
@@ -416,7 +416,7 @@ TEST_F(StorageTest, AFormerPoolInUseIsLeftAsItIs) {
         EXPECT_EQ(key_of(path()), key);
     }
     users.clear();
-    EXPECT_TRUE(PoolStart(config(), kNow, nullptr, &runtime_, ask).is_new());
+    EXPECT_NE(start_storage(config(), kNow, nullptr, &runtime_, ask)->key(), key);
     EXPECT_EQ(runtime_.index().aside.size(), 3U);
 }
 
@@ -680,6 +680,9 @@ TEST_F(StorageTest, ARuntimeDirectoryThatAnotherDaemonTookMeanwhileIsNotTakenBac
 TEST_F(StorageTest, APoolThatIsGivenUpWhileItIsMadeLeavesNothing) {
     const PoolConfig large = parse_pool(name_ + ":1MiBx40", "test");
     std::optional<PoolStart> start(std::in_place, large, kNow, nullptr, &runtime_);
+    EXPECT_TRUE(start->step());
+    EXPECT_TRUE(objects_of(name_).empty());
+    EXPECT_TRUE(start->proceed());
     EXPECT_TRUE(start->is_new());
     EXPECT_FALSE(start->step()) << "40 MiB at one go";
     EXPECT_EQ(objects_of(name_).size(), 1U);

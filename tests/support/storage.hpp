@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "daemon/storage/pool_start.hpp"
 
@@ -28,13 +30,27 @@ inline std::unique_ptr<Storage> create_storage(const PoolConfig& config, std::ui
     return std::move(made.storage);
 }
 
+inline void complete(PoolStart& start) {
+    do {
+        while (!start.step()) {
+        }
+    } while (start.proceed());
+}
+
+/// Says that `count` clients use a pool of the former layout.
+inline PoolStart::FormerClients users(std::size_t count) {
+    return [count](const UniqueFd&) {
+        return [count] { return std::optional(std::vector<FormerClient>(count)); };
+    };
+}
+
 /// What the daemon does at its start.
 inline std::unique_ptr<Storage> start_storage(const PoolConfig& config, std::uint64_t now,
                                               FdStore* store = nullptr,
-                                              RuntimeDirectory* runtime = nullptr) {
-    PoolStart start(config, now, store, runtime);
-    while (!start.step()) {
-    }
+                                              RuntimeDirectory* runtime = nullptr,
+                                              const PoolStart::FormerClients& users = nullptr) {
+    PoolStart start(config, now, store, runtime, users);
+    complete(start);
     return start.finish();
 }
 
