@@ -36,7 +36,8 @@ public:
     [[nodiscard]] virtual std::string explain_shortage() const = 0;
 
     /// Looks for what a former daemon left and takes it under lock; whether there is a first
-    /// segment. Throws std::system_error: EBUSY if another daemon serves the pool.
+    /// segment. What the descriptor store had for it and is none of its segments goes back there.
+    /// Throws std::system_error: EBUSY if another daemon serves the pool.
     virtual bool find() = 0;
     /// Makes segment `number`, empty, readable and writable by its owner alone; EEXIST if there is
     /// one.
@@ -72,7 +73,7 @@ public:
 
 /// The backing that `config` wants. It begins with what `store` was given by a former daemon, gives
 /// it what has no name, and keeps the names in the index of `runtime`; both may be nullptr, else
-/// they must outlive it. A pool of memfds sets a named object of this pool aside, if it can.
+/// they must outlive it.
 std::shared_ptr<Backing> make_backing(const PoolConfig& config, FdStore* store,
                                       RuntimeDirectory* runtime = nullptr);
 

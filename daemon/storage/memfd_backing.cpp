@@ -3,14 +3,12 @@
 #include <sys/mman.h>
 
 #include <cerrno>
-#include <ctime>
 #include <fstream>
 #include <map>
 #include <system_error>
 #include <utility>
 
 #include "daemon/base/fail.hpp"
-#include "daemon/base/log.hpp"
 #include "daemon/storage/backing.hpp"
 #include "mempool/shm/words/names.hpp"
 
@@ -171,29 +169,10 @@ void MemfdBacking::keep(std::uint32_t number, int fd, const shm::Uuid& /*uuid*/)
     }
 }
 
-// A pool that was configured otherwise: tools would take it for this one. A pool without a name
-// can't fail because of a name, so whatever goes wrong here is only told.
-void clear_name(const PoolConfig& config, RuntimeDirectory* runtime) noexcept {
-    try {
-        const auto named = make_named_backing(config, nullptr, runtime);
-        if (named->find()) {
-            log_warning(
-                "pool '{}' is now made of memfds (backing = memfd); the one there was is {}",
-                config.name,
-                named->set_aside(0, static_cast<std::uint64_t>(std::time(nullptr)),
-                                 "the pool was configured with backing = memfd"));
-        }
-    } catch (const std::exception& e) {
-        log_warning("pool '{}' is made of memfds; what there is of that name in /dev/shm stays: {}",
-                    config.name, e.what());
-    }
-}
-
 }  // namespace
 
 std::shared_ptr<Backing> make_memfd_backing(const PoolConfig& config, FdStore* store,
                                             RuntimeDirectory* runtime) {
-    clear_name(config, runtime);
     return std::make_shared<MemfdBacking>(config.name, store, runtime);
 }
 

@@ -46,9 +46,7 @@ std::string time_stamp(std::uint64_t now) {
 }  // namespace
 
 NamedBacking::~NamedBacking() {
-    for (auto& [number, fd] : nameless_) {
-        store_->put_back(pool_, number, std::move(fd));
-    }
+    put_back_nameless();
     for (const std::uint32_t number : stored_) {
         if (const auto found = held_.find(number); found != held_.end()) {
             store_->put_back(pool_, number, std::move(found->second).take_file());

@@ -54,26 +54,19 @@ bool NamedBacking::find() {
     if (runtime_ != nullptr) {
         const auto known = runtime_->index().pools.find(pool_);
         if (known != runtime_->index().pools.end() && take_indexed(known->second)) {
-            drop_nameless();
+            put_back_nameless();
             return true;
         }
     }
-    drop_nameless();
+    put_back_nameless();
     refuse_if_served();
     return recover();
 }
 
 // What the service manager kept for this pool and is no segment of it, such as memfds.
-void NamedBacking::drop_nameless() {
-    if (!nameless_.empty()) {
-        log_warning(
-            "pool '{}': {} descriptors that the service manager kept for it are none of "
-            "its segments as it is configured now, and are given up; clients that are "
-            "attached keep that memory among themselves",
-            pool_, nameless_.size());
-    }
-    for (const auto& [number, fd] : nameless_) {
-        store_->forget(pool_, number);
+void NamedBacking::put_back_nameless() noexcept {
+    for (auto& [number, fd] : nameless_) {
+        store_->put_back(pool_, number, std::move(fd));
     }
     nameless_.clear();
 }

@@ -18,6 +18,10 @@ namespace {
 
 namespace shm = mempool::shm;
 
+bool is_of_memfds(const PoolConfig& config) {
+    return config.backing == PoolConfig::Backing::kMemfd;
+}
+
 void warn_of_differences(const PoolConfig& config, const Storage& storage) {
     const shm::Shape& found = storage.geometry().shape;
     const shm::Shape wanted = config.shape();
@@ -40,7 +44,7 @@ void warn_of_differences(const PoolConfig& config, const Storage& storage) {
             "pool '{}' exists and stays as it is: {}. To replace it, stop mempoold and all of its "
             "clients{}, and start again",
             config.name, differences,
-            config.backing == PoolConfig::Backing::kMemfd
+            is_of_memfds(config)
                 ? ""
                 : fmt::format(", remove /dev/shm{0} and what begins with /dev/shm{0}.",
                               shm::object_name(config.name, 0)));
@@ -48,11 +52,10 @@ void warn_of_differences(const PoolConfig& config, const Storage& storage) {
 }
 
 // What there is to do once those who cannot be seen have ended.
-std::string how_to_give_up(const PoolConfig& config) {
-    return config.backing == PoolConfig::Backing::kMemfd
-               ? "systemctl stop mempoold, then start"
-               : fmt::format("remove /dev/shm{0} and what begins with /dev/shm{0}., then reload",
-                             shm::object_name(config.name, 0));
+std::string how_to_give_up(const PoolConfig& config, bool memfds) {
+    return memfds ? "systemctl stop mempoold, then start"
+                  : fmt::format("remove /dev/shm{0} and what begins with /dev/shm{0}., then reload",
+                                shm::object_name(config.name, 0));
 }
 
 bool is_former(int file) {
@@ -95,15 +98,39 @@ PoolStart::PoolStart(const PoolConfig& config, std::uint64_t now, FdStore* store
     } catch (const Unusable& e) {
         add(backing_, e.what(), former_clients);
     }
+    find_other(store, runtime, former_clients);
+}
+
+// A pool that was configured with the other backing: tools would take a named one for this, and to
+// one of memfds nobody could come any more. A pool of memfds can't fail because of a name, so
+// whatever goes wrong there is only told.
+void PoolStart::find_other(FdStore* store, RuntimeDirectory* runtime, const FormerClients& look) {
+    const bool memfds = is_of_memfds(config_);
+    PoolConfig other = config_;
+    other.backing = memfds ? PoolConfig::Backing::kShm : PoolConfig::Backing::kMemfd;
+    try {
+        auto backing = make_backing(other, memfds ? nullptr : store, runtime);
+        if (backing->find()) {
+            add(std::move(backing),
+                fmt::format("the pool was configured with backing = {}", memfds ? "memfd" : "shm"),
+                look);
+        }
+    } catch (const std::exception& e) {
+        if (!memfds) {
+            throw;
+        }
+        log_warning("pool '{}' is made of memfds; what there is of that name in /dev/shm stays: {}",
+                    config_.name, e.what());
+    }
 }
 
 void PoolStart::add(std::shared_ptr<Backing> backing, std::string why, const FormerClients& look) {
     UniqueFd file = backing->open(0, false);
+    const bool former = look && file && is_former(file.get());
     InTheWay& found = in_the_way_.emplace_back();
     found.backing = std::move(backing);
     found.why = std::move(why);
-    found.former = look && file && is_former(file.get());
-    if (found.former) {
+    if (former) {
         try {
             found.look = look(std::move(file));
         } catch (const std::exception&) {
@@ -145,9 +172,27 @@ void PoolStart::leave_if_in_use(const InTheWay& found) const {
         found.backing->describe(0), shm::kFormerLayoutVersion, shm::kLayoutVersion,
         found.fault ? fmt::format("Who uses it cannot be told ({})", what_of(found.fault))
                     : describe(found.clients),
-        all_seen ? ""
-                 : ". Who is unseen counts as alive; once you know that all have ended: " +
-                       how_to_give_up(config_)));
+        all_seen
+            ? ""
+            : ". Who is unseen counts as alive; once you know that all have ended: " +
+                  how_to_give_up(config_, (found.backing == backing_) == is_of_memfds(config_))));
+}
+
+void PoolStart::set_aside(const InTheWay& found) const {
+    const std::string first = found.backing->describe(0);
+    if (found.backing == backing_) {
+        const std::string done = found.backing->set_aside(0, now_, found.why);
+        log_error(
+            "pool '{}': {} cannot be served: {}. It was {}; a new, empty pool takes its place",
+            config_.name, first, found.why, done);
+        return;
+    }
+    try {
+        log_warning("pool '{}': {}; {} was {}", config_.name, found.why, first,
+                    found.backing->set_aside(0, now_, found.why));
+    } catch (const std::exception& e) {
+        log_warning("pool '{}': {}; {} stays: {}", config_.name, found.why, first, e.what());
+    }
 }
 
 bool PoolStart::proceed() {
@@ -158,11 +203,7 @@ bool PoolStart::proceed() {
         leave_if_in_use(found);
     }
     for (const InTheWay& found : std::exchange(in_the_way_, {})) {
-        const std::string first = found.backing->describe(0);
-        const std::string done = found.backing->set_aside(0, now_, found.why);
-        log_error(
-            "pool '{}': {} cannot be served: {}. It was {}; a new, empty pool takes its place",
-            config_.name, first, found.why, done);
+        set_aside(found);
     }
     if (storage_) {
         log_info("pool '{}': took over {} slots in {} segments", config_.name, storage_->slots(),
@@ -186,7 +227,7 @@ std::unique_ptr<Storage> PoolStart::finish() {
     storage_->clear_leftovers();
     log_info("pool '{}': made {} slots of {} bytes, up to {}", config_.name, storage_->slots(),
              config_.slot_size, config_.max_slots);
-    if (config_.backing == PoolConfig::Backing::kMemfd && !has_service_manager()) {
+    if (is_of_memfds(config_) && !has_service_manager()) {
         log_info(
             "pool '{}' is made of memfds, and no service manager keeps them: it is served until "
             "this mempoold ends; clients that are attached then go on among themselves",

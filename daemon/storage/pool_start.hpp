@@ -70,16 +70,17 @@ public:
     std::unique_ptr<Storage> finish();
 
 private:
-    // What was found and cannot be served.
+    // What was found and cannot be served, or was made with another backing.
     struct InTheWay {
         std::shared_ptr<Backing> backing;
         std::string why;
-        bool former = false;                // of the former layout
         Look look;                          // as long as it is not known
         std::vector<FormerClient> clients;  // who uses it
         std::exception_ptr fault;           // why that can't be told
     };
+    void find_other(FdStore* store, RuntimeDirectory* runtime, const FormerClients& look);
     void add(std::shared_ptr<Backing> backing, std::string why, const FormerClients& look);
+    void set_aside(const InTheWay& found) const;
     void leave_if_in_use(const InTheWay& found) const;
 
     PoolConfig config_;

@@ -128,6 +128,41 @@ TEST_F(MemfdBackingTest, AFormerPoolThatCannotBeJudgedIsTakenForOneInUse) {
     }
 }
 
+TEST_F(MemfdBackingTest, AFormerPoolInUseIsLeftThoughNamesAreConfiguredNow) {
+    FakeManager manager;
+    FdStore store;
+    {
+        const auto storage = start_storage(config(), kCreated, &store);
+        add_segment(*storage, 70, kCreated);
+        storage->view().header().layout_version = shm::kFormerLayoutVersion;
+    }
+    auto passed = manager.passed();
+    store = FdStore(passed);
+    const PoolConfig named = config(",backing=shm");
+    for (int k = 0; k < 2; ++k) {  // at the start, and at a reload
+        EXPECT_THROW(start_storage(named, kCreated, &store, nullptr, users(1)), InUse);
+        EXPECT_THAT(manager.names(), ElementsAre(first(), first() + ".1"));
+        EXPECT_THAT(store.left(), ElementsAre(name_));
+        EXPECT_THAT(objects_of(name_), IsEmpty());
+    }
+    const auto storage = start_storage(named, kCreated, &store, nullptr, users(0));
+    EXPECT_EQ(objects_of(name_).size(), 1U);
+    EXPECT_THAT(manager.names(), IsEmpty());
+}
+
+TEST_F(MemfdBackingTest, AFormerPoolInUseIsLeftThoughMemfdsAreConfiguredNow) {
+    start_storage(config(",backing=shm"), kCreated);
+    mempool_test::make_former(name_);
+    const std::vector<std::string> before = objects_of(name_);
+    for (int k = 0; k < 2; ++k) {  // at the start, and at a reload
+        EXPECT_THROW(start_storage(config(), kCreated, nullptr, nullptr, users(1)), InUse);
+        EXPECT_EQ(objects_of(name_), before);
+    }
+    const auto storage = start_storage(config(), kCreated, nullptr, nullptr, users(0));
+    ASSERT_EQ(objects_of(name_).size(), 1U);
+    EXPECT_THAT(objects_of(name_).front(), HasSubstr(".aside-"));
+}
+
 // However many it has: what fails for want of one gives up nothing.
 TEST_F(MemfdBackingTest, APoolForWhichThereAreTooFewDescriptorsStaysWithTheServiceManager) {
     FakeManager manager;
