@@ -1,6 +1,7 @@
 #include "daemon/storage/pool_start.hpp"
 
 #include <fmt/core.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <exception>
@@ -58,17 +59,6 @@ std::string how_to_give_up(const PoolConfig& config, bool memfds) {
                                 shm::object_name(config.name, 0));
 }
 
-bool is_former(int file) {
-    shm::Header header{};
-    if (static_cast<std::uint64_t>(status_of(file).st_size) < sizeof(header)) {
-        return false;
-    }
-    if (const int error = read_at(file, static_cast<void*>(&header), sizeof(header), 0)) {
-        fail(error, "cannot read the header of a pool");
-    }
-    return is_of_former_layout(header);
-}
-
 std::string describe(const std::vector<FormerClient>& clients) {
     constexpr std::size_t kMostNamed = 20;
     std::string pids;
@@ -92,24 +82,27 @@ std::string what_of(const std::exception_ptr& fault) {
 
 PoolStart::PoolStart(const PoolConfig& config, std::uint64_t now, FdStore* store,
                      RuntimeDirectory* runtime, const FormerClients& former_clients)
-    : config_(config), now_(now), backing_(make_backing(config, store, runtime)) {
+    : config_(config),
+      now_(now),
+      runtime_(runtime),
+      backing_(make_backing(config, store, runtime)) {
     try {
         storage_ = Storage::reattach(config_, backing_);
     } catch (const Unusable& e) {
         add(backing_, e.what(), former_clients);
     }
-    find_other(store, runtime, former_clients);
+    find_other(store, former_clients);
 }
 
 // A pool that was configured with the other backing: tools would take a named one for this, and to
 // one of memfds nobody could come any more. A pool of memfds can't fail because of a name, so
 // whatever goes wrong there is only told.
-void PoolStart::find_other(FdStore* store, RuntimeDirectory* runtime, const FormerClients& look) {
+void PoolStart::find_other(FdStore* store, const FormerClients& look) {
     const bool memfds = is_of_memfds(config_);
     PoolConfig other = config_;
     other.backing = memfds ? PoolConfig::Backing::kShm : PoolConfig::Backing::kMemfd;
     try {
-        auto backing = make_backing(other, memfds ? nullptr : store, runtime);
+        auto backing = make_backing(other, memfds ? nullptr : store, runtime_);
         if (backing->find()) {
             add(std::move(backing),
                 fmt::format("the pool was configured with backing = {}", memfds ? "memfd" : "shm"),
@@ -122,6 +115,29 @@ void PoolStart::find_other(FdStore* store, RuntimeDirectory* runtime, const Form
         log_warning("pool '{}' is made of memfds; what there is of that name in /dev/shm stays: {}",
                     config_.name, e.what());
     }
+}
+
+// The index is believed: nobody else writes there. A pool that it does not know is a former
+// release's, or the index was lost. Then the header has to do, though clients can write over it:
+// one that says so wrongly keeps its own pool from being served until an operator removes that,
+// while to disbelieve it would move pools that are in use.
+bool PoolStart::is_former(int file) const {
+    const struct stat status = status_of(file);
+    if (runtime_ != nullptr) {
+        const auto note = runtime_->index().layouts.find(config_.name);
+        if (note != runtime_->index().layouts.end() && note->second.device == status.st_dev &&
+            note->second.inode == status.st_ino) {
+            return note->second.version == shm::kFormerLayoutVersion;
+        }
+    }
+    shm::Header header{};
+    if (static_cast<std::uint64_t>(status.st_size) < sizeof(header)) {
+        return false;
+    }
+    if (const int error = read_at(file, static_cast<void*>(&header), sizeof(header), 0)) {
+        fail(error, "cannot read the header of a pool");
+    }
+    return is_of_former_layout(header);
 }
 
 void PoolStart::add(std::shared_ptr<Backing> backing, std::string why, const FormerClients& look) {
@@ -210,12 +226,30 @@ bool PoolStart::proceed() {
                  storage_->segments().size());
         warn_of_differences(config_, *storage_);
         storage_->clear_leftovers();
+        note_layout();
         return false;
     }
     NewPool made = Storage::begin(config_, now_, backing_);
     storage_ = std::move(made.storage);
     first_ = std::move(made.first);
     return true;
+}
+
+// Without the note the pool is as good; only its header can tell then.
+void PoolStart::note_layout() const noexcept {
+    const shm::LayoutNote note{
+        .version = shm::kLayoutVersion, .device = storage_->device(), .inode = storage_->inode()};
+    try {
+        if (runtime_ != nullptr) {
+            const auto there = runtime_->index().layouts.find(config_.name);
+            if (there == runtime_->index().layouts.end() || there->second != note) {
+                runtime_->update(
+                    [&](shm::PoolIndex& index) { index.layouts[config_.name] = note; });
+            }
+        }
+    } catch (const std::exception& e) {
+        log_warning("pool '{}': its layout version cannot be noted: {}", config_.name, e.what());
+    }
 }
 
 std::unique_ptr<Storage> PoolStart::finish() {
@@ -225,6 +259,7 @@ std::unique_ptr<Storage> PoolStart::finish() {
     storage_->announce(*first_);
     first_.reset();
     storage_->clear_leftovers();
+    note_layout();
     log_info("pool '{}': made {} slots of {} bytes, up to {}", config_.name, storage_->slots(),
              config_.slot_size, config_.max_slots);
     if (is_of_memfds(config_) && !has_service_manager()) {

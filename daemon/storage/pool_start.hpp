@@ -78,13 +78,16 @@ private:
         std::vector<FormerClient> clients;  // who uses it
         std::exception_ptr fault;           // why that can't be told
     };
-    void find_other(FdStore* store, RuntimeDirectory* runtime, const FormerClients& look);
+    void find_other(FdStore* store, const FormerClients& look);
     void add(std::shared_ptr<Backing> backing, std::string why, const FormerClients& look);
     void set_aside(const InTheWay& found) const;
+    [[nodiscard]] bool is_former(int file) const;
     void leave_if_in_use(const InTheWay& found) const;
+    void note_layout() const noexcept;
 
     PoolConfig config_;
     std::uint64_t now_;
+    RuntimeDirectory* runtime_;
     std::shared_ptr<Backing> backing_;
     std::vector<InTheWay> in_the_way_;
     bool found_ = true;  // nothing was begun yet

@@ -127,12 +127,13 @@ void RuntimeDirectory::mend() {
         made_ = made_ || other.made_;
         // Another daemon may have come and gone there: what it left is this one's now.
         index_.pools.merge(other.index_.pools);
+        index_.layouts.merge(other.index_.layouts);
         index_.aside.insert(index_.aside.end(), other.index_.aside.begin(),
                             other.index_.aside.end());
         write(index_);
         log_warning("the runtime directory {} was removed by somebody; it is there again", path_);
     } else if (::faccessat(directory_.get(), shm::kIndexFile, F_OK, AT_SYMLINK_NOFOLLOW) != 0 &&
-               errno == ENOENT && !index_.pools.empty()) {
+               errno == ENOENT && !(index_.pools.empty() && index_.layouts.empty())) {
         write(index_);
         log_warning("{}/{} was removed by somebody; it is there again", path_, shm::kIndexFile);
     }

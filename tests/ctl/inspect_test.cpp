@@ -134,7 +134,7 @@ TEST_F(CtlInspect, ListNamesWhatWasSetAsideAndWhy) {
 TEST_F(CtlInspect, AFormerPoolThatIsInUseIsListedAsNotServed) {
     const mempool::Client client = attach();
     daemon_.kill9();
-    make_former(pool_);
+    make_former(pool_, daemon_.socket_path() + ".d");
     const std::string other = unique_pool("ctl");
     daemon_.start({"--pool", pool_ + ":4KiBx64", "--pool", other + ":4KiBx64"});
     const Json entry = entry_of(ctl_json({"list"})["pools"], "pool");

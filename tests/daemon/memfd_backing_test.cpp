@@ -163,6 +163,22 @@ TEST_F(MemfdBackingTest, AFormerPoolInUseIsLeftThoughMemfdsAreConfiguredNow) {
     EXPECT_THAT(objects_of(name_).front(), HasSubstr(".aside-"));
 }
 
+TEST_F(MemfdBackingTest, APoolOfThisLayoutIsNotKeptFromServiceByItsHeader) {
+    FakeManager manager;
+    FdStore store;
+    const mempool_test::TemporaryDirectory directory;
+    RuntimeDirectory runtime(directory.path() + "/s.d");
+    std::uint64_t key = 0;
+    {
+        const auto storage = start_storage(config(), kCreated, &store, &runtime);
+        key = storage->key();
+        storage->view().header().layout_version = shm::kFormerLayoutVersion;
+    }
+    auto passed = manager.passed();
+    store = FdStore(passed);
+    EXPECT_NE(start_storage(config(), kCreated, &store, &runtime, users(1))->key(), key);
+}
+
 // However many it has: what fails for want of one gives up nothing.
 TEST_F(MemfdBackingTest, APoolForWhichThereAreTooFewDescriptorsStaysWithTheServiceManager) {
     FakeManager manager;

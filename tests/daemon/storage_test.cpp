@@ -420,6 +420,32 @@ TEST_F(StorageTest, AFormerPoolInUseIsLeftAsItIs) {
     EXPECT_EQ(runtime_.index().aside.size(), 3U);
 }
 
+// Whatever a client wrote into its header: the index says of which layout the daemon made it.
+TEST_F(StorageTest, APoolOfThisLayoutIsNotKeptFromServiceByItsHeader) {
+    const auto ask = [](const UniqueFd&) -> PoolStart::Look {
+        ADD_FAILURE() << "it is none of the former layout";
+        return {};
+    };
+    std::uint64_t key = start()->key();
+    for (const bool noted_when_made : {true, false}) {
+        if (!noted_when_made) {  // but when it was taken over
+            runtime_.update([](shm::PoolIndex& index) { index.layouts.clear(); });
+            EXPECT_EQ(start()->key(), key);
+        }
+        poke_value(offsetof(shm::Header, layout_version), shm::kFormerLayoutVersion);
+        const std::uint64_t next = start_storage(config(), kNow, nullptr, &runtime_, ask)->key();
+        EXPECT_NE(next, key);
+        key = next;
+    }
+}
+
+TEST_F(StorageTest, ANoteOfAnotherFileSaysNothingOfAPool) {
+    start();
+    poke_value(offsetof(shm::Header, layout_version), shm::kFormerLayoutVersion);
+    runtime_.update([&](shm::PoolIndex& index) { ++index.layouts.at(name_).inode; });
+    EXPECT_THROW(start_storage(config(), kNow, nullptr, &runtime_, users(1)), InUse);
+}
+
 TEST_F(StorageTest, AContradictoryGeometryIsSetAside) {
     make_grown_pool();
     poke_value(offsetof(shm::Header, geometry) + offsetof(shm::Geometry, slots_offset),

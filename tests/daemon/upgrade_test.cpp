@@ -52,8 +52,9 @@ protected:
     }
     void stop_daemon_and_make_former() {
         ASSERT_EQ(daemon_.terminate(), 0);
-        mempool_test::make_former(pool_);
+        make_former();
     }
+    void make_former() const { mempool_test::make_former(pool_, daemon_.socket_path() + ".d"); }
     void reload() {
         ++reloads_;
         daemon_.reload();
@@ -124,7 +125,7 @@ TEST_F(UpgradeTest, APoolThatNobodyUsesIsMadeAnewAtOnce) {
     const auto holder = start_holder();
     daemon_.kill9();
     holder->kill9();
-    mempool_test::make_former(pool_);
+    make_former();
     const Snapshot before = look();
     daemon_.restart();
     expect_made_anew();
@@ -142,7 +143,7 @@ TEST_F(UpgradeTest, WhoHasUnmappedThePoolKeepsNoDaemonFromIt) {
     daemon_.start({"--pool", spec_});
     std::optional<PoolClient> client(std::in_place, daemon_.socket_path(), pool_);
     daemon_.kill9();
-    mempool_test::make_former(pool_);
+    make_former();
     daemon_.restart();
     EXPECT_THROW(PoolClient(daemon_.socket_path(), pool_), std::runtime_error);
     client.reset();
@@ -155,7 +156,7 @@ TEST_F(UpgradeTest, ADaemonWhoseOnlyPoolIsInUseStays) {
     const PoolClient client(daemon_.socket_path(), pool_);
     daemon_.kill9();
     client.view().client(shm::ClientId{1}).pid_namespace += 1;  // it cannot be seen
-    mempool_test::make_former(pool_);
+    make_former();
     daemon_.restart();
     EXPECT_THAT(daemon_.last_log(), HasSubstr("1 of its clients live"));
     EXPECT_THAT(daemon_.last_log(), HasSubstr("pools none"));

@@ -188,6 +188,7 @@ TEST(PoolIndex, SaysAgainWhatWasWritten) {
     index.pools["a"].objects[0] = {.random = 5, .device = 6, .inode = 7};
     index.pools["a"].objects[3] = {.random = 0, .device = 0, .inode = 0};
     index.pools["b"].objects[0] = {.random = ~0ULL, .device = 0, .inode = 0};
+    index.layouts["c"] = {.version = 3, .device = 8, .inode = ~0ULL};
     index.aside.push_back({.object = "mempool.a.aside-1", .reason = "two\nlines"});
     std::uint32_t bad_lines = 7;
     const PoolIndex again = parse_index(format_index(index), bad_lines);
@@ -197,6 +198,7 @@ TEST(PoolIndex, SaysAgainWhatWasWritten) {
     EXPECT_EQ(again.pools.at("a").uuid, index.pools.at("a").uuid);
     EXPECT_TRUE(again.pools.at("a").finished());
     EXPECT_FALSE(again.pools.at("b").finished());
+    EXPECT_EQ(again.layouts, index.layouts);
     ASSERT_EQ(again.aside.size(), 1U);
     EXPECT_EQ(again.aside[0].reason, "two lines");
 }
@@ -215,8 +217,11 @@ TEST(PoolIndex, LeavesOutLinesThatMakeNoSense) {
           "segment p 256 mempool.p.000000000000000a 1 2 " + uuid,
           "segment p -1 mempool.p.000000000000000a 1 2 " + uuid,
           "segment p 0 mempool.p.a 1 2 " + uuid, "segment p 0 /etc/passwd 1 2 " + uuid,
-          "segment p 0 mempool.p.000000000000000a x 2 " + uuid, sound + "1", "other " + sound}) {
-        EXPECT_TRUE(parse_index(title + line, bad_lines).pools.empty()) << line;
+          std::string("layout p 3 1"), std::string("layout p 3 1 2 "),
+          std::string("layout ../p 3 1 2"), "segment p 0 mempool.p.000000000000000a x 2 " + uuid,
+          sound + "1", "other " + sound}) {
+        const PoolIndex index = parse_index(title + line, bad_lines);
+        EXPECT_TRUE(index.pools.empty() && index.layouts.empty()) << line;
         EXPECT_EQ(bad_lines, 1U) << line;
     }
     EXPECT_TRUE(parse_index("mempool-index 2\n" + sound, bad_lines).pools.empty());

@@ -9,8 +9,10 @@
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <mempool/shm/words/layout.hpp>
 #include <mempool/shm/words/unique_fd.hpp>
+#include <sstream>
 #include <system_error>
 
 namespace mempool_test {
@@ -97,7 +99,15 @@ std::string object_of(const std::string& pool, std::uint32_t number) {
     return {};
 }
 
-void make_former(const std::string& pool) {
+void make_former(const std::string& pool, const std::string& runtime) {
+    if (!runtime.empty()) {
+        std::stringstream kept;
+        std::ifstream index(runtime + "/pools");
+        for (std::string line; std::getline(index, line);) {
+            kept << (line.starts_with("layout ") ? "" : line + '\n');
+        }
+        std::ofstream(runtime + "/pools") << kept.str();
+    }
     const std::uint32_t version = mempool::shm::kFormerLayoutVersion;
     const std::uint32_t incompat = 1;
     const auto write = [](int fd, std::uint32_t value, off_t offset) {

@@ -24,8 +24,10 @@ std::vector<std::string> objects_of(const std::string& pool);
 /// Name in /dev/shm, with its random part, of segment `number` of `pool`; empty if there is none.
 std::string object_of(const std::string& pool, std::uint32_t number);
 
-/// Makes `pool`, which no daemon serves, one of the former layout.
-void make_former(const std::string& pool);
+/// Makes `pool`, which no daemon serves, one of the former layout; `runtime` is its daemon's
+/// runtime directory, if it has one, whose index then says nothing of layouts, as that release's
+/// did.
+void make_former(const std::string& pool, const std::string& runtime = "");
 
 /// Removes all that has a name of `pool`.
 void remove_pool(const std::string& pool);

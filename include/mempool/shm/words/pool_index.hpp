@@ -50,8 +50,19 @@ struct AsideNote {
     std::string reason;
 };
 
+/// Of which layout a pool was made, be it named or of memfds: what its header says, its clients
+/// could have written. Releases with layout version 2 wrote no such note.
+struct LayoutNote {
+    std::uint32_t version = 0;
+    std::uint64_t device = 0;  ///< and inode, of its first segment
+    std::uint64_t inode = 0;
+
+    friend bool operator==(const LayoutNote&, const LayoutNote&) = default;
+};
+
 struct PoolIndex {
     std::map<std::string, IndexedPool, std::less<>> pools;
+    std::map<std::string, LayoutNote, std::less<>> layouts;  ///< by pool
     std::vector<AsideNote> aside;
 };
 
@@ -98,6 +109,7 @@ inline std::string_view take_word(std::string_view& line) noexcept {
 /// The text of `index`:
 ///   mempool-index 1
 ///   segment POOL NUMBER OBJECT DEVICE INODE UUID
+///   layout POOL VERSION DEVICE INODE
 ///   aside OBJECT REASON…
 inline std::string format_index(const PoolIndex& index) {
     std::string text(kIndexTitle);
@@ -109,6 +121,10 @@ inline std::string format_index(const PoolIndex& index) {
                     std::to_string(object.device) + ' ' + std::to_string(object.inode) + ' ' +
                     detail::hex_of(pool.uuid) + '\n';
         }
+    }
+    for (const auto& [name, note] : index.layouts) {
+        text += "layout " + name + ' ' + std::to_string(note.version) + ' ' +
+                std::to_string(note.device) + ' ' + std::to_string(note.inode) + '\n';
     }
     for (const AsideNote& note : index.aside) {
         text += "aside " + note.object + ' ';
@@ -144,6 +160,18 @@ inline PoolIndex parse_index(std::string_view text, std::uint32_t& bad_lines) {
             continue;
         }
         const std::string_view name = detail::take_word(line);
+        if (kind == "layout") {
+            LayoutNote note;
+            if (check_pool_name(name).empty() &&
+                detail::parse_whole(detail::take_word(line), note.version) &&
+                detail::parse_whole(detail::take_word(line), note.device) &&
+                detail::parse_whole(line, note.inode)) {
+                index.layouts[std::string(name)] = note;
+            } else {
+                ++bad_lines;
+            }
+            continue;
+        }
         std::uint32_t number = 0;
         const bool numbered = detail::parse_whole(detail::take_word(line), number);
         const std::string_view file = detail::take_word(line);
