@@ -31,7 +31,9 @@ std::string tagged(const std::string& stem) {
 
 Daemon::Daemon(const std::string& stem, std::size_t slot_bytes, std::size_t slots,
                const std::string& keys)
-    : pool_(tagged(stem)), directory_("/tmp/mempool-bench.XXXXXX"), parent_(::getpid()) {
+    : pool_(tagged(stem)),
+      directory_((std::filesystem::temp_directory_path() / "mempool-bench.XXXXXX").string()),
+      parent_(::getpid()) {
     if (::mkdtemp(directory_.data()) == nullptr) {
         throw std::system_error(errno, std::generic_category(), "mkdtemp");
     }

@@ -328,7 +328,8 @@ TEST(SocketPath, OfAPrivilegedProgramIsTrustedWhereOnlyRootMayChangeIt) {
     const TemporaryDirectory directory;
     const std::string below = directory.path() + "/mempoold";
     ASSERT_EQ(::mkdir(below.c_str(), 0755), 0);
-    EXPECT_NE(distrusted_part_of(below + "/m.sock", ::geteuid()), "");  // it is in /tmp
+    ASSERT_EQ(::chmod(directory.path().c_str(), 01777), 0);  // as /tmp
+    EXPECT_NE(distrusted_part_of(below + "/m.sock", ::geteuid()), "");
 }
 
 TEST(SocketPath, OfTheCallersEnvironmentIsIgnoredInASetUidProgram) {

@@ -66,7 +66,8 @@ int reap(pid_t pid) {
 
 }  // namespace
 
-TemporaryDirectory::TemporaryDirectory() : path_("/tmp/mempool-test.XXXXXX") {
+TemporaryDirectory::TemporaryDirectory()
+    : path_((std::filesystem::temp_directory_path() / "mempool-test.XXXXXX").string()) {
     if (::mkdtemp(path_.data()) == nullptr) {
         throw std::system_error(errno, std::generic_category(), "mkdtemp " + path_);
     }

@@ -11,7 +11,7 @@
 
 namespace mempool_test {
 
-/// A directory that goes, with all in it, when the object goes.
+/// A directory in $TMPDIR, else /tmp, that goes, with all in it, when the object goes.
 class TemporaryDirectory {
 public:
     TemporaryDirectory();
