@@ -52,6 +52,11 @@ public:
         receive();
         return status_;
     }
+    /// How often it was asked to wait longer for a start or a reload.
+    int extensions() {
+        receive();
+        return extensions_;
+    }
     std::vector<std::string> names() {
         std::vector<std::string> all;
         for (const auto& [name, fd] : passed()) {
@@ -86,6 +91,7 @@ private:
         if (const std::size_t status = message.find("STATUS="); status != std::string::npos) {
             status_ = message.substr(status + 7, message.find('\n', status) - status - 7);
         }
+        extensions_ += message.starts_with("EXTEND_TIMEOUT_USEC=") ? 1 : 0;
         const std::size_t at = message.find("FDNAME=");
         if (at == std::string::npos) {
             return;
@@ -102,6 +108,7 @@ private:
     mempool::shm::UniqueFd socket_;
     FdStore::Descriptors kept_;
     std::string status_;
+    int extensions_ = 0;
 };
 
 }  // namespace mempoold

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "fake_manager.hpp"
+#include "held_threads.hpp"
 #include "raw_client.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"
@@ -37,6 +38,30 @@ TEST_F(ReloadTest, ANewPoolAppears) {
     daemon_.wait_for_log("configuration reloaded");
     const PoolClient client(daemon_.socket_path(), other_);
     const PoolClient old(daemon_.socket_path(), pool_);
+}
+
+TEST_F(ReloadTest, WhileAStartTakesItsTimeTheManagerIsAskedToWait) {
+    FakeManager manager;
+    start("pool = " + pool_ + ":64x250000\n");
+    EXPECT_GT(manager.extensions(), 0);
+}
+
+TEST_F(ReloadTest, WhileANewPoolTakesItsTimeOthersAreServedAndTheManagerIsAskedToWait) {
+    FakeManager manager;
+    start("pool = " + pool_ + ":64x64\n");
+    const int before = manager.extensions();
+    configure("pool = " + pool_ + ":64x64\npool = " + other_ + ":64x64\n");
+    {
+        const HeldThreads held(daemon_.pid());
+        if (!held.any()) {
+            GTEST_SKIP() << "needs ptrace";
+        }
+        daemon_.reload();
+        EXPECT_TRUE(eventually([&] { return manager.extensions() > before; }));
+        const PoolClient client(daemon_.socket_path(), pool_);
+    }
+    daemon_.wait_for_log("configuration reloaded");
+    const PoolClient client(daemon_.socket_path(), other_);
 }
 
 TEST_F(ReloadTest, LiveKeysApply) {

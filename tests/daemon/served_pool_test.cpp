@@ -8,6 +8,7 @@
 #include <cstring>
 #include <future>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "daemon/base/worker.hpp"
+#include "daemon/storage/named_backing.hpp"
 #include "mempool/shm/lane/lane.hpp"
 #include "mempool/shm/recovery/audit.hpp"
 #include "mempool/shm/recovery/census.hpp"
@@ -421,6 +423,48 @@ TEST_F(ServedPoolTest, GrowthsComeOneAfterTheOtherWhileOthersAttach) {
     EXPECT_THAT(added, testing::ElementsAre(100U, 50U));
     EXPECT_EQ(census().slots, 278U);
     EXPECT_EQ(pool_->view().live().growing.load(), 0U);
+}
+
+// The daemon's own memory runs out as a segment is made, or as it is announced.
+class Starved : public NamedBacking {
+public:
+    Starved(const PoolConfig& config, const std::string* step)
+        : NamedBacking(config, nullptr, nullptr), step_(step) {}
+    UniqueFd create(std::uint32_t number) override {
+        starve(number, "make");
+        return NamedBacking::create(number);
+    }
+    void keep(std::uint32_t number, int fd, const shm::Uuid& uuid) override {
+        starve(number, "announce");
+        NamedBacking::keep(number, fd, uuid);
+    }
+
+private:
+    void starve(std::uint32_t number, const std::string& step) const {
+        if (number != 0 && step == *step_) {
+            throw std::bad_alloc();
+        }
+    }
+    const std::string* step_;
+};
+
+TEST_F(ServedPoolTest, AGrowthForWhichTheDaemonHasNoMemoryIsRefusedAndThePoolGoesOn) {
+    PoolConfig config = parse_pool(name_ + ":64x128,max_slots=1000", "test");
+    std::string step;
+    auto storage = create_storage(config, epoch_now(), std::make_shared<Starved>(config, &step));
+    serve(std::move(config), std::move(storage));
+    for (const std::string starved : {"make", "announce"}) {
+        step = starved;
+        const Growth growth = grow(64);
+        ASSERT_TRUE(growth.refused) << step;
+        EXPECT_EQ(growth.refused->code(), std::errc::not_enough_memory);
+        EXPECT_EQ(pool_->view().live().growing.load(), 0U);
+        EXPECT_EQ(mempool_test::objects_of(name_).size(), 1U);
+        EXPECT_EQ(census().slots, 128U);
+    }
+    EXPECT_EQ(pool_->view().live().grow_failures.load(), 2U);
+    step.clear();
+    EXPECT_EQ(grow(64).added, 64U);
 }
 
 TEST_F(ServedPoolTest, AGrowthThatTheDaemonDidNotOutliveIsNotTriedAgainAtOnce) {

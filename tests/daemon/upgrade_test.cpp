@@ -12,6 +12,7 @@
 
 #include "daemon/supervision/process.hpp"
 #include "fake_manager.hpp"
+#include "held_threads.hpp"
 #include "raw_client.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"
@@ -164,6 +165,27 @@ TEST_F(UpgradeTest, ADaemonWhoseOnlyPoolIsInUseStays) {
     client.view().client(shm::ClientId{1}).state = shm::ClientState::kFree;
     reload();
     expect_made_anew();
+}
+
+TEST_F(UpgradeTest, WhoUsesAPoolIsFoundOutWhileOthersAreServed) {
+    FakeManager manager;
+    daemon_.start({"--pool", spec_, "--pool", other_ + ":64x64"});
+    const auto holder = start_holder();
+    stop_daemon_and_make_former();
+    daemon_.restart();
+    const int before = manager.extensions();
+    {
+        const HeldThreads held(daemon_.pid());
+        if (!held.any()) {
+            GTEST_SKIP() << "needs ptrace";
+        }
+        daemon_.reload();
+        EXPECT_TRUE(eventually([&] { return manager.extensions() > before; }))
+            << "it is not under way";
+        const PoolClient client(daemon_.socket_path(), other_);
+    }
+    daemon_.wait_for_log("configuration reloaded");
+    EXPECT_THROW(PoolClient(daemon_.socket_path(), pool_), std::runtime_error);
 }
 
 // The release that made it had plain names, no index, and no namespaces in its records.
