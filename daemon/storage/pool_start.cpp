@@ -23,6 +23,12 @@ bool is_of_memfds(const PoolConfig& config) {
     return config.backing == PoolConfig::Backing::kMemfd;
 }
 
+// What was set aside begins with the same letters.
+std::string how_to_remove(const std::string& pool) {
+    return fmt::format("remove /dev/shm{0} and each /dev/shm{0}.* but for those with .aside-",
+                       shm::object_name(pool, 0));
+}
+
 void warn_of_differences(const PoolConfig& config, const Storage& storage) {
     const shm::Shape& found = storage.geometry().shape;
     const shm::Shape wanted = config.shape();
@@ -42,21 +48,19 @@ void warn_of_differences(const PoolConfig& config, const Storage& storage) {
     }
     if (!differences.empty()) {
         log_warning(
-            "pool '{}' exists and stays as it is: {}. To replace it, stop mempoold and all of its "
-            "clients{}, and start again",
+            "pool '{}' exists and stays as it is: {}. To replace it, stop all of its clients, take "
+            "it out of the configuration and restart mempoold{}; then put it back, and reload",
             config.name, differences,
-            is_of_memfds(config)
-                ? ""
-                : fmt::format(", remove /dev/shm{0} and what begins with /dev/shm{0}.",
-                              shm::object_name(config.name, 0)));
+            is_of_memfds(config) ? "" : ", and " + how_to_remove(config.name));
     }
 }
 
-// What there is to do once those who cannot be seen have ended.
+// What there is to do once those who cannot be seen have ended. Not to stop mempoold: systemd lets
+// go of the segments of all pools of memfds then.
 std::string how_to_give_up(const PoolConfig& config, bool memfds) {
-    return memfds ? "systemctl stop mempoold, then start"
-                  : fmt::format("remove /dev/shm{0} and what begins with /dev/shm{0}., then reload",
-                                shm::object_name(config.name, 0));
+    return memfds ? "take the pool out of the configuration and reload, which gives up this pool "
+                    "alone; then put it back, and reload again"
+                  : how_to_remove(config.name) + ", then reload";
 }
 
 std::string describe(const std::vector<FormerClient>& clients) {

@@ -188,6 +188,42 @@ TEST_F(UpgradeTest, WhoUsesAPoolIsFoundOutWhileOthersAreServed) {
     EXPECT_THROW(PoolClient(daemon_.socket_path(), pool_), std::runtime_error);
 }
 
+// The service manager keeps them: to stop the daemon would give up all.
+TEST_F(UpgradeTest, APoolOfMemfdsThatIsTakenOutOfTheConfigurationIsGivenUpAlone) {
+    FakeManager manager;
+    const std::string file = daemon_.directory() + "/mempoold.conf";
+    const std::string others = "pool = " + other_ + ":64x64,backing=memfd\n";
+    const std::string all = others + "pool = " + spec_ + ",backing=memfd\n";
+    std::ofstream(file) << all;
+    daemon_.start({"--config", file});
+    const auto holder = start_holder();
+    const PoolClient before(daemon_.socket_path(), other_);
+    const std::string kept = "mempool." + pool_;
+    ASSERT_EQ(daemon_.terminate(), 0);
+    for (const auto& [name, fd] : manager.passed()) {
+        if (name == kept) {
+            mempool_test::make_former(fd.get(), 0);
+        }
+    }
+    make_former();
+    daemon_.pass(manager.passed());
+    daemon_.restart();
+    EXPECT_THAT(daemon_.last_log(), HasSubstr("1 of its clients live"));
+    EXPECT_THAT(manager.names(), testing::Contains(kept));
+
+    std::ofstream(file) << others;
+    reload();
+    EXPECT_THAT(manager.names(), Not(testing::Contains(kept)));
+    EXPECT_THAT(manager.names(), testing::Contains("mempool." + other_));
+    std::ofstream(file) << all;
+    reload();
+    const PoolClient fresh(daemon_.socket_path(), pool_);
+    EXPECT_EQ(fresh.census().held, 0U);
+    const PoolClient after(daemon_.socket_path(), other_);
+    EXPECT_EQ(std::string(reinterpret_cast<const char*>(after.view().header().uuid), 16),
+              std::string(reinterpret_cast<const char*>(before.view().header().uuid), 16));
+}
+
 // The release that made it had plain names, no index, and no namespaces in its records.
 TEST_F(UpgradeTest, APoolWithAPlainNameThatIsInUseIsFoundAndLeft) {
     daemon_.start({"--pool", spec_});

@@ -39,8 +39,29 @@ int open_for_writing(const std::string& path) {
     return ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
+using Passed = std::vector<std::pair<std::string, mempool::shm::UniqueFd>>;
+
+// In the child: sd_listen_fds_with_names(3) finds them.
+void pass_on(const Passed& passed) {
+    constexpr int kFirst = 3;
+    const auto count = static_cast<int>(passed.size());
+    std::string names;
+    std::vector<int> copies;
+    for (const auto& [name, fd] : passed) {
+        names += (names.empty() ? "" : ":") + name;
+        copies.push_back(::fcntl(fd.get(), F_DUPFD_CLOEXEC, kFirst + count));
+    }
+    for (int k = 0; k < count; ++k) {
+        ::dup2(copies[static_cast<std::size_t>(k)], kFirst + k);
+    }
+    ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
+    ::setenv("LISTEN_FDS", std::to_string(count).c_str(), 1);
+    ::setenv("LISTEN_FDNAMES", names.c_str(), 1);
+}
+
 pid_t spawn_mempoold(const std::string& program, std::vector<std::string> arguments,
-                     const std::string& out, const std::string& err, uid_t user = 0) {
+                     const std::string& out, const std::string& err, uid_t user = 0,
+                     const Passed& passed = {}) {
     arguments.insert(arguments.begin(), program);
     return spawn(program, std::move(arguments), [&] {
         ::dup2(::open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
@@ -50,6 +71,9 @@ pid_t spawn_mempoold(const std::string& program, std::vector<std::string> argume
         ::dup2(open_for_writing(err), STDERR_FILENO);
         if (user != 0 && !become_user(user)) {
             ::_exit(124);
+        }
+        if (!passed.empty()) {
+            pass_on(passed);
         }
     });
 }
@@ -92,6 +116,8 @@ DaemonProcess::~DaemonProcess() {
 
 void DaemonProcess::run_program(std::string path) { program_ = std::move(path); }
 
+void DaemonProcess::pass(Passed descriptors) { passed_ = std::move(descriptors); }
+
 void DaemonProcess::run_as(uid_t id) {
     if (::chown(directory_.path().c_str(), id, id) != 0 ||
         ::chmod(directory_.path().c_str(), 0755) != 0) {
@@ -108,7 +134,7 @@ void DaemonProcess::launch(std::vector<std::string> arguments) {
     log_start_ = log().size();
     std::vector<std::string> all = arguments_;
     all.insert(all.begin(), {"--socket", socket_path_});
-    pid_ = spawn_mempoold(program_, std::move(all), log_path_, log_path_, user_);
+    pid_ = spawn_mempoold(program_, std::move(all), log_path_, log_path_, user_, passed_);
 }
 
 void DaemonProcess::start(std::vector<std::string> arguments) {

@@ -6,7 +6,9 @@
 
 #include <sys/types.h>
 
+#include <mempool/shm/words/unique_fd.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mempool_test {
@@ -39,6 +41,9 @@ public:
     /// From the next start on it is user and group `id` and has no other groups; its directory is
     /// theirs, and others may look into it. Needs root.
     void run_as(uid_t id);
+
+    /// From the next start on it gets these descriptors, by name, as systemd passes what it kept.
+    void pass(std::vector<std::pair<std::string, mempool::shm::UniqueFd>> descriptors);
 
     /// Starts `mempoold --socket SOCKET_PATH arguments…` and waits until it says that it is ready.
     /// Throws std::runtime_error, with its stderr, if it ends instead.
@@ -79,6 +84,7 @@ private:
     std::string program_;
     std::size_t log_start_ = 0;  // of the last daemon
     uid_t user_ = 0;             // 0: who runs the test
+    std::vector<std::pair<std::string, mempool::shm::UniqueFd>> passed_;
     pid_t pid_ = -1;
 };
 

@@ -108,22 +108,24 @@ void make_former(const std::string& pool, const std::string& runtime) {
         }
         std::ofstream(runtime + "/pools") << kept.str();
     }
-    const std::uint32_t version = mempool::shm::kFormerLayoutVersion;
-    const std::uint32_t incompat = 1;
-    const auto write = [](int fd, std::uint32_t value, off_t offset) {
+    std::uint32_t number = 0;
+    for (std::string name = object_of(pool, 0); !name.empty(); name = object_of(pool, ++number)) {
+        const mempool::shm::UniqueFd fd(::open((kDirectory / name).c_str(), O_RDWR | O_CLOEXEC));
+        make_former(fd.get(), number);
+    }
+}
+
+void make_former(int fd, std::uint32_t number) {
+    const auto write = [fd](std::uint32_t value, off_t offset) {
         if (::pwrite(fd, &value, sizeof(value), offset) != sizeof(value)) {
             throw std::system_error(errno, std::generic_category(), "pwrite");
         }
     };
     static_assert(offsetof(mempool::shm::SegmentHeader, layout_version) ==
                   offsetof(mempool::shm::Header, layout_version));
-    std::uint32_t number = 0;
-    for (std::string name = object_of(pool, 0); !name.empty(); name = object_of(pool, ++number)) {
-        const mempool::shm::UniqueFd fd(::open((kDirectory / name).c_str(), O_RDWR | O_CLOEXEC));
-        write(fd.get(), version, offsetof(mempool::shm::Header, layout_version));
-        if (number == 0) {
-            write(fd.get(), incompat, offsetof(mempool::shm::Header, incompat));
-        }
+    write(mempool::shm::kFormerLayoutVersion, offsetof(mempool::shm::Header, layout_version));
+    if (number == 0) {
+        write(1, offsetof(mempool::shm::Header, incompat));
     }
 }
 

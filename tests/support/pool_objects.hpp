@@ -28,6 +28,8 @@ std::string object_of(const std::string& pool, std::uint32_t number);
 /// runtime directory, if it has one, whose index then says nothing of layouts, as that release's
 /// did.
 void make_former(const std::string& pool, const std::string& runtime = "");
+/// The same of segment `number` of a pool without names.
+void make_former(int fd, std::uint32_t number);
 
 /// Removes all that has a name of `pool`.
 void remove_pool(const std::string& pool);
