@@ -176,8 +176,13 @@ void Daemon::put_in_service(PoolStart& start) {
     const PoolConfig& config = start.config();
     const bool is_new = start.is_new();
     auto pool = std::make_shared<ServedPool>(config, start.finish(), worker_);
-    service_.supervisor.adopt(pool);
-    pool->begin_service(is_new);
+    try {
+        service_.supervisor.adopt(pool);
+        pool->begin_service(is_new);
+    } catch (...) {
+        service_.supervisor.drop(*pool);  // else they keep it, and its lock, from the next try
+        throw;
+    }
     service_.pools.emplace(config.name, std::move(pool));
     not_served_.erase(config.name);
 }
