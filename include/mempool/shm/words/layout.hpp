@@ -27,7 +27,7 @@
 // The arrays are sized for max_slots at creation; what the pool has not grown to is a hole in the
 // file and nobody touches it: each process bounds its indices by the segment table.
 //
-// The invariants I1 to I6 that comments cite stand in docs/concurrency.md.
+// The invariants I1 to I7 that comments cite stand in docs/concurrency.md.
 #pragma once
 
 #include <algorithm>

@@ -10,7 +10,8 @@ namespace mempool::shm {
 
 /// A slot's place in the pool's arrays; the same number in every process, for the pool's life.
 enum class SlotIndex : std::uint32_t {};
-/// Grows by one (mod 2^32) at each get and adopt of a slot, so old handles are told from new.
+/// Grows by one (mod 2^32) at each get, adopt and reclaim of a slot: old handles are told from new.
+/// All that rests on it stands in docs/concurrency.md, What rests on a generation.
 enum class Generation : std::uint32_t {};
 /// A magazine's place in the magazine array. 0 names no magazine.
 enum class MagazineId : std::uint32_t {};
