@@ -1,8 +1,8 @@
 // The depot: where lanes get magazines from and give them to.
 //
-// Used by clients' lanes and by the daemon. Rings of hints, in each shard one of magazines with
-// slots and one of empty ones; whose a magazine is, its word says. Makes no system call but
-// wake()'s.
+// Used by clients' lanes and by the daemon. Each shard has two rings of hints, one for magazines
+// with slots and one for empty ones; a magazine's own word says whose it is. Makes no system call
+// except in wake().
 //
 // A lane gives to its own shard, or to the next that has room in its ring. It takes from its own,
 // else from where it found the last one, else from any, each in an order of its own: those who only
@@ -26,11 +26,14 @@ public:
     /// `busy`: of the lane that takes magazines by this view, if it is a lane's.
     explicit Depot(const Pool& pool, std::uint32_t home = 0,
                    std::atomic<std::uint32_t>* busy = nullptr) noexcept
-        : pool_(pool), mask_(pool.shard_count() - 1), busy_(busy) {
-        move_to(home);
-    }
+        : pool_(pool),
+          mask_(pool.shard_count() - 1),
+          home_(home & mask_),
+          last_full_(home_),
+          last_empty_(home_),
+          busy_(busy) {}
 
-    /// To be called before anything is claimed.
+    /// Marks the lane as at work, before anything is claimed.
     /// Linearizes: X0, see exhaustion.hpp.
     /// Pairs:  X0 before T1 in the order of stores, as T1 releases: who sees what was claimed sees
     ///         the lane at work, or what it did then.
@@ -138,12 +141,7 @@ public:
 protected:
     using RingOf = RingId (*)(std::uint32_t shard) noexcept;
 
-    void move_to(std::uint32_t home) noexcept {
-        home_ = home & mask_;
-        last_full_ = last_empty_ = home_;
-    }
-
-    // G1 of give(): the sort of ring that is to have the hint.
+    // G1 of give(). Returns which sort of ring the hint belongs in.
     [[nodiscard]] RingOf give_word(MagazineId m) noexcept {
         MagazineHead& magazine = pool_.magazine(m);
         const MagazineWord word{magazine.word.load(std::memory_order_relaxed)};
@@ -229,10 +227,10 @@ private:
     }
 
     Pool pool_;
-    std::uint32_t mask_;  // shards less one
-    std::uint32_t home_ = 0;
-    std::uint32_t last_full_ = 0;
-    std::uint32_t last_empty_ = 0;
+    std::uint32_t mask_;  // number of shards - 1
+    std::uint32_t home_;
+    std::uint32_t last_full_;
+    std::uint32_t last_empty_;
     std::uint32_t next_look_ = 0;
     std::atomic<std::uint32_t>* busy_;
 };

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "mempool/shm/depot/hints.hpp"
 #include "mempool/shm/depot/ring.hpp"
 #include "mempool/shm/words/layout.hpp"
 #include "mempool/shm/words/pool.hpp"
@@ -179,24 +180,8 @@ private:
                 pool_.client(c).state.load(std::memory_order_acquire) != ClientState::kFree);
     }
 
-    // The magazines that a ring of those in `state` has a hint to.
-    [[nodiscard]] std::vector<bool> hinted(MagazineState state) const {
-        std::vector<bool> seen(pool_.geometry().magazine_count);
-        for_each_ring(pool_, [&](RingId r) {
-            const Ring ring(pool_, r);
-            for (std::uint32_t k = 0; state_in(r) == state && k < ring.capacity(); ++k) {
-                const std::uint32_t m = raw(ring.cell(k));
-                if (m < seen.size()) {
-                    seen[m] = true;
-                }
-            }
-        });
-        return seen;
-    }
-
     void check_magazines() {
-        const std::vector<bool> full = hinted(MagazineState::kFull);
-        const std::vector<bool> empty = hinted(MagazineState::kEmpty);
+        const Hints hints = find_hints(pool_);
         for (std::uint32_t m = 1; m < pool_.magazine_limit(); ++m) {
             const MagazineId id{m};
             MagazineHead& magazine = pool_.magazine(id);
@@ -210,7 +195,7 @@ private:
             if (!depot && !lane_attached(word.lane())) {
                 findings_.push_back({Fault::kMagazineOwner, m, word.bits});
             }
-            if (depot && !(word.state() == MagazineState::kFull ? full : empty)[m]) {
+            if (hints.lack(id, word)) {
                 findings_.push_back({Fault::kMagazineHint, m, word.bits});
             }
             if (!list_items(id, magazine, word.state()) && depot) {

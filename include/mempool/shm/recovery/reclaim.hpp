@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "mempool/shm/depot/daemon_depot.hpp"
+#include "mempool/shm/depot/hints.hpp"
 #include "mempool/shm/depot/membarrier.hpp"
 #include "mempool/shm/lane/lane_table.hpp"
 #include "mempool/shm/words/layout.hpp"
@@ -254,24 +255,11 @@ std::uint32_t mend_words(DaemonDepot& depot, const std::vector<Garbled>& garbled
 /// many does no harm, so it needs no care about those who give and claim meanwhile.
 inline std::uint32_t rehint(const Pool& pool) {
     DaemonDepot depot(pool);
-    std::vector<bool> hinted_full(pool.geometry().magazine_count);
-    std::vector<bool> hinted_empty(pool.geometry().magazine_count);
-    for_each_ring(pool, [&](RingId r) {
-        const Ring ring(pool, r);
-        auto& hinted = state_in(r) == MagazineState::kFull ? hinted_full : hinted_empty;
-        for (std::uint32_t k = 0; k < ring.capacity(); ++k) {
-            const std::uint32_t m = raw(ring.cell(k));
-            if (m < hinted.size()) {
-                hinted[m] = true;
-            }
-        }
-    });
+    const Hints hints = find_hints(pool);
     std::uint32_t pushed = 0;
     for (std::uint32_t m = 1; m < pool.magazine_limit(); ++m) {
         const MagazineWord word{pool.magazine(MagazineId{m}).word.load(std::memory_order_relaxed)};
-        const bool missing = (word.state() == MagazineState::kFull && !hinted_full[m]) ||
-                             (word.state() == MagazineState::kEmpty && !hinted_empty[m]);
-        if (missing && depot.hint(MagazineId{m}, m)) {
+        if (hints.lack(MagazineId{m}, word) && depot.hint(MagazineId{m}, m)) {
             ++pushed;
         }
     }
