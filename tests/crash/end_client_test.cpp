@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "crash/scenario.hpp"
-#include "crash/stepper.hpp"
+#include "crash/stepped.hpp"
 
 namespace mempool::test {
 namespace {
@@ -26,14 +26,7 @@ using shm::test::get_all;
 
 constexpr std::uint32_t kOver = 1;  // the victim's epoch, once it was ended
 
-class EndClient : public testing::TestWithParam<Scenario> {
-protected:
-    void SetUp() override {
-        if (!can_trace()) {
-            GTEST_SKIP() << "ptrace is not permitted here";
-        }
-    }
-};
+class EndClient : public SteppedWith<Scenario> {};
 
 bool is_over(const World& w) { return w.pool().client(kVictim).epoch.load() == kOver; }
 
@@ -110,10 +103,9 @@ INSTANTIATE_TEST_SUITE_P(Operation, EndClient, testing::ValuesIn(scenarios()),
                          [](const auto& scenario) { return scenario.param.name; });
 
 // The daemon stops somewhere in a shut_out(), and the client works on.
-TEST(EndClientByAStoppedDaemon, TheClientIsRefusedOrKeepsItsMagazine) {
-    if (!can_trace()) {
-        GTEST_SKIP() << "ptrace is not permitted here";
-    }
+using EndClientByAStoppedDaemon = Stepped;
+
+TEST_F(EndClientByAStoppedDaemon, TheClientIsRefusedOrKeepsItsMagazine) {
     constexpr std::uint64_t kStride = 7;  // each from the beginning, and there are thousands
     bool over = false;
     for (std::uint64_t steps = 0; !over; steps += kStride) {

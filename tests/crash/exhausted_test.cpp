@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "crash/scenario.hpp"
-#include "crash/stepper.hpp"
+#include "crash/stepped.hpp"
 
 namespace mempool::test {
 namespace {
@@ -90,14 +90,7 @@ private:
     std::vector<Taken> out_;
 };
 
-class Exhausted : public testing::TestWithParam<std::tuple<Place, Place>> {
-protected:
-    void SetUp() override {
-        if (!can_trace()) {
-            GTEST_SKIP() << "ptrace is not permitted here";
-        }
-    }
-};
+class Exhausted : public SteppedWith<std::tuple<Place, Place>> {};
 
 TEST_P(Exhausted, IsNotSaidOfASlotThatMoves) {
     constexpr std::uint64_t kStride = 41;

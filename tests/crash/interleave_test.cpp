@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "crash/scenario.hpp"
-#include "crash/stepper.hpp"
+#include "crash/stepped.hpp"
 
 namespace mempool::test {
 namespace {
@@ -112,12 +112,9 @@ void run(std::uint32_t seed, std::uint32_t slots, std::uint32_t capacity) {
     ASSERT_EQ(fault_at_rest(test, 0), "");
 }
 
-class Interleave : public testing::TestWithParam<std::uint32_t> {};
+class Interleave : public SteppedWith<std::uint32_t> {};
 
 TEST_P(Interleave, TwoClientsAndAReclaimLoseAndDoubleNothing) {
-    if (!can_trace()) {
-        GTEST_SKIP() << "ptrace is not permitted here";
-    }
     for (std::uint32_t k = 0; k < 16 && !HasFatalFailure(); ++k) {
         const std::uint32_t seed = 1000 * GetParam() + k;
         run(seed, 3 + k % 8, 1 + k % 3);

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "crash/scenario.hpp"
-#include "crash/stepper.hpp"
+#include "crash/stepped.hpp"
 #include "support/daemon_process.hpp"
 #include "support/pool_objects.hpp"
 
@@ -21,13 +21,13 @@ namespace {
 
 using mempool_test::DaemonProcess;
 
-class KillAttach : public testing::Test {
+class KillAttach : public Stepped {
 protected:
     void SetUp() override {
-        if (!can_trace()) {
-            GTEST_SKIP() << "ptrace is not permitted here";
+        Stepped::SetUp();
+        if (!IsSkipped()) {
+            daemon_.start({"--pool", pool_ + ":64x64,max_clients=2,cache_bytes=256"});
         }
-        daemon_.start({"--pool", pool_ + ":64x64,max_clients=2,cache_bytes=256"});
     }
     AttachOptions options() const { return {.socket = daemon_.socket_path()}; }
 

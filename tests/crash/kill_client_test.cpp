@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "crash/scenario.hpp"
-#include "crash/stepper.hpp"
+#include "crash/stepped.hpp"
 
 namespace mempool::test {
 namespace {
@@ -34,14 +34,7 @@ private:
     std::vector<shm::Taken> other_holds_;
 };
 
-class KillClient : public testing::TestWithParam<Scenario> {
-protected:
-    void SetUp() override {
-        if (!can_trace()) {
-            GTEST_SKIP() << "ptrace is not permitted here";
-        }
-    }
-};
+class KillClient : public SteppedWith<Scenario> {};
 
 TEST_P(KillClient, AfterEveryInstructionLosesNothing) {
     constexpr std::uint64_t kMostFaults = 5;  // one is bad enough; some more show a pattern

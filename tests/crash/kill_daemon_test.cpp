@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "crash/scenario.hpp"
-#include "crash/stepper.hpp"
+#include "crash/stepped.hpp"
 #include "mempool/shm/recovery/end_client.hpp"
 #include "mempool/shm/recovery/repair.hpp"
 
@@ -26,14 +26,8 @@ using shm::SlotIndex;
 using shm::Taken;
 using shm::test::get_all;
 
-class KillDaemon : public testing::Test {
+class KillDaemon : public Stepped {
 protected:
-    void SetUp() override {
-        if (!can_trace()) {
-            GTEST_SKIP() << "ptrace is not permitted here";
-        }
-    }
-
     // Runs `work` in the child and `check` on what each change of the memory leaves behind.
     static void for_each_death(World& world, const std::function<int()>& work,
                                const std::function<std::string()>& check) {

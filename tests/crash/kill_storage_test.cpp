@@ -25,7 +25,7 @@
 #include <vector>
 
 #include "crash/scenario.hpp"
-#include "crash/stepper.hpp"
+#include "crash/stepped.hpp"
 #include "daemon/base/log.hpp"
 #include "daemon/storage/pool_start.hpp"
 #include "mempool/shm/recovery/audit.hpp"
@@ -110,12 +110,10 @@ struct Death {
     std::string index;
 };
 
-class KillDaemonStorage : public testing::Test {
+class KillDaemonStorage : public Stepped {
 protected:
     void SetUp() override {
-        if (!can_trace()) {
-            GTEST_SKIP() << "ptrace is not permitted here";
-        }
+        Stepped::SetUp();
         mempoold::set_log_level(mempoold::LogLevel::kError);
     }
     void TearDown() override { remove_pool(name_); }

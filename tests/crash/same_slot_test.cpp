@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "crash/scenario.hpp"
-#include "crash/stepper.hpp"
+#include "crash/stepped.hpp"
 
 namespace mempool::test {
 namespace {
@@ -50,7 +50,7 @@ PutResult use(Lane& lane, Use how, Taken t, std::uint32_t limit) {
     }
 }
 
-class StopClientInPut : public testing::TestWithParam<Race> {
+class StopClientInPut : public SteppedWith<Race> {
 protected:
     static constexpr int kWon = 0;
     static constexpr int kStale = 1;
@@ -78,9 +78,6 @@ protected:
 };
 
 TEST_P(StopClientInPut, OfTwoThatTakeTheSameSlotOneWins) {
-    if (!can_trace()) {
-        GTEST_SKIP() << "ptrace is not permitted here";
-    }
     const Race& race = GetParam();
     bool over = false;
     for (std::uint64_t steps = 0; !over; ++steps) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "crash/scenario.hpp"
-#include "crash/stepper.hpp"
+#include "crash/stepped.hpp"
 
 namespace mempool::test {
 namespace {
@@ -33,14 +33,7 @@ bool idle_with(const shm::Lane& lane, MagazineId m) {
 // victim was not at work with when it stopped.
 std::size_t within_reach(const World& w) {
     const shm::Pool& pool = w.pool();
-    std::vector<bool> hinted(pool.geometry().magazine_count);
-    shm::for_each_ring(pool, [&](shm::RingId r) {
-        const shm::Ring ring(pool, r);
-        for (std::uint32_t k = 0; k < ring.capacity(); ++k) {
-            hinted[raw(ring.cell(k))] =
-                hinted[raw(ring.cell(k))] || shm::state_in(r) == MagazineState::kFull;
-        }
-    });
+    const std::vector<bool> hinted = shm::find_hints(pool).full;
     std::size_t count = 0;
     for (std::uint32_t i = 0; i < pool.index_limit(); ++i) {
         const SlotWord word{pool.word(SlotIndex{i}).load()};
@@ -96,14 +89,8 @@ std::string put_all(World& w, const std::vector<Taken>& taken) {
     return "";
 }
 
-class StopClient : public testing::TestWithParam<Scenario> {
+class StopClient : public SteppedWith<Scenario> {
 protected:
-    void SetUp() override {
-        if (!can_trace()) {
-            GTEST_SKIP() << "ptrace is not permitted here";
-        }
-    }
-
     // Stops after each `stride`th instruction in turn, or less often (stride_of()), in a pool made
     // anew. The other returns what it got before the victim goes on, or after it is done.
     static void stop_everywhere(std::uint64_t stride, bool return_before) {

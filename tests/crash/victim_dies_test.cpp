@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "crash/scenario.hpp"
-#include "crash/stepper.hpp"
+#include "crash/stepped.hpp"
 
 namespace mempool::test {
 namespace {
@@ -93,14 +93,8 @@ std::string fault_after_theft(World& w, int result) {
     return fault_at_rest(w.test, 0, raw(kChecker));
 }
 
-class VictimDies : public testing::TestWithParam<LastAct> {
+class VictimDies : public SteppedWith<LastAct> {
 protected:
-    void SetUp() override {
-        if (!can_trace()) {
-            GTEST_SKIP() << "ptrace is not permitted here";
-        }
-    }
-
     // The victim is killed as soon as a slot's word says FREE, or HELD: before the count follows.
     static void die(World& w) {
         prepare_theft(w);
