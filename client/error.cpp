@@ -16,21 +16,19 @@ public:
             case Errc::kTimedOut:
                 return "no slot became free in time: return some, or let the pool grow (max_slots)";
             case Errc::kStale:
-                return "the slot was returned or reclaimed since its handle was made, or the "
-                       "handle "
-                       "was never given out";
+                return "the slot was returned or reclaimed since its handle was made, "
+                       "or the handle was never given out";
             case Errc::kNoSuchSlot:
                 return "the handle names no slot of this pool: it comes from another pool, or was "
                        "damaged on its way";
             case Errc::kEmptySlot:
                 return "the Slot object holds no slot";
             case Errc::kForked:
-                return "this client belongs to the parent process: attach anew after fork()";
+                return "this client belongs to the parent process: attach again after fork()";
             case Errc::kSegmentUnavailable:
                 return "a segment that was added to the pool cannot be mapped: start mempoold, "
-                       "give "
-                       "this process access to /dev/shm, or raise its limit of descriptors "
-                       "(ulimit -n)";
+                       "give this process access to /dev/shm, "
+                       "or raise its limit of descriptors (ulimit -n)";
             case Errc::kPoolDamaged:
                 return "the pool's shared records were overwritten: see mempoolctl audit";
             case Errc::kClosed:
