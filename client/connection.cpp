@@ -212,7 +212,7 @@ void Connection::wait_for(short events, Clock::time_point deadline) {
 }
 
 // A daemon that turns us away may close before it has read our request. The kernel then reports
-// that first, once, and what the daemon said stands behind it.
+// that first, once, and what the daemon said stands after it.
 void Connection::throw_parting_words() {
     shm::Reply reply;
     shm::UniqueFd unwanted;

@@ -12,7 +12,7 @@ std::uint32_t Quota::allow(std::uint32_t wanted) noexcept {
     const std::uint32_t quota = pool_.live().quota.load(std::memory_order_relaxed);
     if (quota == 0) [[likely]] {
         if (quota_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-            quota_.store(0, std::memory_order_relaxed);  // the next one is counted anew
+            quota_.store(0, std::memory_order_relaxed);  // the next one is counted again
         }
         return wanted;
     }

@@ -15,7 +15,7 @@ enum class Errc {
     kStale,          ///< the slot was returned or adopted since, or its handle was never given out
     kNoSuchSlot,     ///< the handle names no slot of this pool
     kEmptySlot,      ///< the Slot object holds nothing
-    kForked,         ///< this process was forked from the one that attached: attach anew
+    kForked,         ///< this process was forked from the one that attached: attach again
     kSegmentUnavailable,  ///< the slot's segment can't be mapped: the daemon is down and its
                           ///< object can't be opened by name
     kPoolDamaged,         ///< the pool's shared records were overwritten: see mempoolctl audit
@@ -41,7 +41,7 @@ public:
     Error& operator=(const Error&) = default;
     ~Error() override;
 
-    /// What what() says before the text of code(), which follows there behind a colon.
+    /// What what() says before the text of code(), which follows there after a colon.
     [[nodiscard]] std::string reason() const;
 };
 

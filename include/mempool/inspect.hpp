@@ -218,7 +218,7 @@ public:
     /// ended, 10 s at most (ETIMEDOUT). EPERM: the caller may not kill it. ESRCH: there is no such
     /// client, or the daemon cannot see its process.
     void kill_client(std::string_view pool, std::uint32_t id, std::uint32_t epoch);
-    /// Mends what an audit finds, beside live clients and without touching what may be theirs. What
+    /// Mends what an audit finds, while clients work and without touching what may be theirs. What
     /// an audit finds afterwards can't be mended while they are attached, or at all. EOPNOTSUPP if
     /// the daemon is of a release that can't.
     RepairReport repair(std::string_view pool);

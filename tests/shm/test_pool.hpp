@@ -36,7 +36,7 @@ struct PoolOptions {
     std::uint16_t shards = 1;
 };
 
-/// Rounds of an audit beside threads at work: one may be off the processor, between a word and what
+/// Rounds of an audit while threads work: one may be off the processor, between a word and what
 /// goes with it, for several time slices.
 constexpr int kPatientRounds = 50;
 

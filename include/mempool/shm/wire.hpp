@@ -1,7 +1,7 @@
 // What goes over the control socket: one request, one reply, fixed sizes, versioned.
 //
 // AF_UNIX SOCK_SEQPACKET, so a message arrives whole or not at all. A client sends Request, the
-// daemon answers each with one Reply (but for the two one-way kinds), with a descriptor attached
+// daemon answers each with one Reply (except the two one-way kinds), with a descriptor attached
 // (SCM_RIGHTS) where the kind says so. Both sides copy a message once, check it, then use it. All
 // numbers are in host order: the two ends share memory.
 #pragma once
@@ -40,7 +40,7 @@ enum class RequestKind : std::uint16_t {
     kRepair = 11,  ///< admin; pool → payload::Repaired, text = as many std::uint64_t: how many of
                    ///< each shm::Fault were mended
     kRead = 12,    ///< payload::Read, after kInspect → payload::Read, then so many bytes of the
-                   ///< pool's metadata behind the Reply in the same message
+                   ///< pool's metadata after the Reply in the same message
     kEnd = 13,     ///< admin; pool, payload::End → payload::Ended
 };
 

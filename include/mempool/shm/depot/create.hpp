@@ -28,7 +28,7 @@ namespace mempool::shm {
         std::clamp<std::uint64_t>(std::min(by_bytes, by_pool), 1, kMaxMagazineCapacity));
 }
 
-/// The entry of segment `number` with `slot_count` slots behind `previous` (nullptr for segment 0).
+/// The entry of segment `number` with `slot_count` slots after `previous` (nullptr for segment 0).
 [[nodiscard]] constexpr SegmentEntry next_segment(const Geometry& g, std::uint32_t number,
                                                   std::uint32_t slot_count,
                                                   const SegmentEntry* previous,
@@ -119,8 +119,8 @@ inline void fill_magazines(const Pool& pool, const SegmentEntry& entry, std::uin
             pool.word(SlotIndex{i})
                 .store(SlotWord::free(generation, id).bits, std::memory_order_relaxed);
         }
-        // A growth that died here may have left items of slots that are none of this segment's,
-        // with words that fit; reclaim looks beyond the count.
+        // A growth that died here may have left items that name slots of another segment, with
+        // words that fit: reclaim would believe them, since it looks beyond the count.
         for (std::uint32_t item = count; item < capacity; ++item) {
             Pool::items(magazine)[item].store(~0U, std::memory_order_relaxed);
         }
@@ -143,7 +143,8 @@ inline void publish_segment(const Pool& pool, std::uint32_t number,
                             const SegmentEntry& entry) noexcept {
     pool.segment(number) = entry;
     pool.live().segment_count.store(number + 1, std::memory_order_release);  // N1
-    // Neighbours to one shard, of those with slots as of those without.
+    // Neighbours get the same shard; those with slots are spread over all, and so are those
+    // without.
     DaemonDepot depot(pool);
     const std::uint32_t capacity = pool.magazine_capacity();
     const std::uint32_t filled = (entry.slot_count - 1) / capacity + 1;

@@ -16,8 +16,8 @@
 
 namespace mempool::shm {
 
-/// For one piece of the daemon's work. Owned magazines are OWNED(lane 0): dead when a daemon
-/// starts.
+/// For one piece of the daemon's work. What it claims is OWNED(lane 0), which counts as dead when a
+/// daemon starts.
 class DaemonDepot : private Depot {
 public:
     explicit DaemonDepot(const Pool& pool) noexcept
@@ -44,7 +44,8 @@ public:
                 return hint.magazine;
             }
         }
-        // Its hint stays in the ring, stale: whoever pops it finds it so.
+        // The hint of what is claimed here stays in its ring and is stale: whoever pops it drops
+        // it.
         for (; scanned_ < pool().magazine_limit(); ++scanned_) {
             if (claim_with_room(MagazineId{scanned_})) {
                 return MagazineId{scanned_++};
@@ -62,7 +63,7 @@ public:
     void give(MagazineId m) noexcept { push(give_word(m), m, next_home_++); }
 
     /// Pushes a hint for `m`, into shard `shard` if it has room, if its word says FULL or EMPTY. A
-    /// hint too many does no harm. Whether it pushed one.
+    /// hint too many does no harm. Returns whether it pushed one.
     bool hint(MagazineId m, std::uint32_t shard) noexcept {
         switch (MagazineWord{pool().magazine(m).word.load(std::memory_order_acquire)}.state()) {
             case MagazineState::kFull:
@@ -107,7 +108,7 @@ private:
 
     std::uint64_t pops_left_;
     std::uint32_t shard_ = 0;      // where there may be empty magazines
-    std::uint32_t next_home_ = 0;  // of what is given
+    std::uint32_t next_home_ = 0;  // of the next one given
     std::uint32_t scanned_ = 1;
     int failures_ = 0;
 };

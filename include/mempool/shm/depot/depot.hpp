@@ -5,8 +5,8 @@
 // except in wake().
 //
 // A lane gives to its own shard, or to the next that has room in its ring. It takes from its own,
-// else from where it found the last one, else from any, each in an order of its own: those who only
-// get and those who only put soon know where the other sort is, and most lanes meet nobody.
+// else from where it found the last one, else from any, in an order that differs from lane to lane.
+// So lanes that only get soon know the shards of lanes that only put, and most lanes meet nobody.
 #pragma once
 
 #include <atomic>
@@ -19,11 +19,11 @@
 
 namespace mempool::shm {
 
-/// View of a pool's depot by one who works from shard `home`. Copyable; lock-free; one thread at a
+/// A view of a pool's depot for one whose own shard is `home`. Copyable; lock-free; one thread at a
 /// time, of any process that maps the pool.
 class Depot {
 public:
-    /// `busy`: of the lane that takes magazines by this view, if it is a lane's.
+    /// `busy`: that member of the lane's record, if a lane takes magazines by this view.
     explicit Depot(const Pool& pool, std::uint32_t home = 0,
                    std::atomic<std::uint32_t>* busy = nullptr) noexcept
         : pool_(pool),
@@ -52,8 +52,8 @@ public:
     /// kNoMagazine only where foreign bytes broke the pool: the lanes' own magazines and those for
     /// all slots exist, so while no lane has more than three, one in the depot has room.
     [[nodiscard]] MagazineId claim_room(LaneId lane) noexcept {
-        // Rings of both kinds at every round: what had no slots a moment ago may have some now, and
-        // the reverse. So many magazines at most as go twice through all there are.
+        // Rings of both kinds in every round: what had no slots a moment ago may have some now, and
+        // the reverse. At most twice as many tries as there are magazines.
         constexpr std::uint32_t kRounds = 1024;
         std::uint64_t tries = 2 * std::uint64_t{pool_.magazine_limit()};
         for (std::uint32_t round = 0; round < kRounds && tries != 0; ++round) {
@@ -126,10 +126,11 @@ public:
         return sum;
     }
 
-    /// Wakes up to `slots` of those who sleep in get_for(), the longest asleep first; after slots
-    /// were given. The sequence changes first, so that one who is about to sleep does not.
-    /// Pairs: the fence <- the barrier of one who begins to wait: either we see that it waits, or
-    /// it sees what was given.
+    /// Wakes up to `slots` of those who sleep in get_for(), the longest asleep first. To be called
+    /// after slots were given. The sequence changes first, so that one who is about to sleep does
+    /// not.
+    /// Pairs:  the fence <- the barrier of one who begins to wait: either we see that it waits, or
+    ///         it sees what was given.
     void wake(std::uint64_t slots) noexcept {
         std::atomic_thread_fence(std::memory_order_seq_cst);
         if (slots != 0 && pool_.live().waiters.load(std::memory_order_relaxed) != 0) {
@@ -152,7 +153,8 @@ protected:
         return has_slots ? &full_ring : &empty_ring;
     }
 
-    // Into the ring of `shard`, or of the next one whose ring is not full.
+    // Pushes into the ring of `shard`, or of the next shard whose ring is not full; false if all
+    // are.
     bool push(RingOf sort, MagazineId m, std::uint32_t shard) noexcept {
         for (std::uint32_t k = 0; k <= mask_; ++k) {
             if (Ring(pool_, sort((shard + k) & mask_)).push(m)) {
@@ -163,8 +165,9 @@ protected:
     }
 
 private:
-    // At home, where the last one was, anywhere: each home in another order, or those who find
-    // nothing at home would go round together and all be at one ring. `last` is where it was found.
+    // Looks at home, then in `last`, where the last one was found, then in all others, in another
+    // order for each home: in the same order, those who find nothing at home would all meet at one
+    // ring.
     MagazineId claim_near(RingOf sort, std::uint32_t& last, LaneId lane) noexcept {
         MagazineId m = claim(sort(home_), lane);
         if (m == kNoMagazine && last != home_) {
@@ -179,9 +182,9 @@ private:
         return m;
     }
 
-    // A magazine with slots and with room; kNoMagazine if one round through the rings of each shard
-    // met none, or `tries`, which it counts down, is 0. Those that are full go back into the shard
-    // they are from: else the first ring that is never empty would hide what is in the others.
+    // Claims a magazine that has slots and room. kNoMagazine if one round through the ring of each
+    // shard met none, or `tries`, which it counts down, is 0. Those that are full go back into the
+    // shard they came from: otherwise all would gather in one ring, and hide what is in the others.
     MagazineId claim_partly_filled(LaneId lane, std::uint64_t& tries) noexcept {
         for (std::uint32_t k = 0; k <= mask_; ++k) {
             const std::uint32_t shard = home_ ^ k;
@@ -204,7 +207,7 @@ private:
     // Pops hints until one can be claimed. The claim comes first and the removal second, so a death
     // between them leaves a stale hint and never a magazine that no word and no hint names. A hint
     // whose claim fails is stale: its magazine was claimed through another hint, and whoever gives
-    // it back will push a new one, behind this one.
+    // it back will push a new one, after this one.
     MagazineId claim(RingId id, LaneId lane) noexcept {
         Ring ring(pool_, id);
         for (;;) {

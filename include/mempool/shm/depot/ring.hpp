@@ -39,7 +39,7 @@ public:
         : state_(&state), cells_(cells), mask_(capacity - 1), shift_(log2(capacity)) {}
     Ring(const Pool& pool, RingId id) noexcept
         : Ring(pool.ring_state(id), pool.ring_cells(id), pool.geometry().ring_capacity) {
-        tries_ /= pool.shard_count();  // of all rings together as of one
+        tries_ /= pool.shard_count();  // all rings together get as many as one
     }
 
     /// Appends a hint to `m`; false if the ring is full (the hint is then missing until the daemon
@@ -90,7 +90,7 @@ public:
                     return {};
                 }
                 // Tail has gone by, so the cell was filled since, or foreign bytes emptied it: then
-                // it would hide all that stands behind it. The CAS tells.
+                // it would hide all that stands after it. The CAS tells.
                 std::uint64_t empty = seen;
                 cells_[h & mask_].compare_exchange_strong(empty, make_cell(lap + 1, kNoMagazine),
                                                           std::memory_order_release,

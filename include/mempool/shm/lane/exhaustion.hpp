@@ -10,13 +10,13 @@
 //   others    B1 busy = 1 ; a put ; its counter + 1 ; B3 busy = 0
 //             X0 busy = 1 ; a claim ; the hint removed, or a counter + 1 ; load() ; B3 busy = 0
 //
-// If nobody was seen at work and X6 says the same, no put, no claim and no steal fell in between
-// X1 and X5, not in part either: each changes a count between its B1 and its B3, so one that X1
-// counted and that was not over was seen at work, and so was one that X6 has yet to count. So a
-// slot that is free at X4 is where it was at X1: behind a hint, which X2 or X4 sees, or in the
-// magazine of a lane, whose count only gets have lowered since, so that X3 has tried to take it.
-// It found nothing to take: at X4 no slot was free. tests/model/exhausted.pml is this as a model.
-// Gets are not counted: they take slots away and bring none.
+// If nobody was seen at work and X6 says the same, no put, claim or steal fell between X1 and X5,
+// not even in part: each changes a count between its B1 and its B3, so one that X1 counted and that
+// was not over was seen at work, and so was one that X6 has yet to count. So a slot that is free at
+// X4 is where it was at X1: named by a hint, which X2 or X4 sees, or in the magazine of a lane,
+// whose count only gets have lowered since, so that X3 has tried to take it. It found nothing to
+// take: at X4 no slot was free. tests/model/exhausted.pml is this as a model. Gets are not counted:
+// they take slots away and bring none.
 //
 // A lane that searches is not at work: else those who find the pool exhausted would keep each other
 // from saying so. It says kAtWork before it takes anything (X0), in the order of all stores.
@@ -52,10 +52,11 @@ struct Movement {
 
 enum class Moment : std::uint8_t { kBefore, kAfter };
 
-/// X1; X5 and X6. Before a look at work comes behind the sum, after it in front of it.
-/// Pairs: the acquire of each load keeps them in that order. Of `busy` <- B3 release: what a lane
-///        counted before it is in the sum. Of a counter <- the release of it, or TSO: who sees it
-///        sees B1, or what came behind it.
+/// X1, or X5 and X6. Before the search `busy` is read after the counts, and after the search before
+/// them.
+/// Pairs:  the acquire of each load keeps them in that order. Of `busy` <- B3 release: what a lane
+///         counted before it is in the sum. Of a counter <- its own release, or TSO: who sees it
+///         sees B1, or what came after it.
 inline Movement movement(const Depot& depot, LaneId me, Moment moment) noexcept {
     const Pool& pool = depot.pool();
     Movement all;

@@ -160,7 +160,7 @@ protected:
 
     // What follows is for callers in a busy section.
 
-    /// The magazine in use has no slots left: takes the one beside it, else one from the depot,
+    /// The magazine in use has no slots left: takes the lane's other one, else one from the depot,
     /// else one from another lane. kNothing: there are none, now. The lane counts as searching
     /// until it has found something.
     enum class Refill : std::uint8_t { kDone, kNothing, kOthersBusy };
@@ -187,15 +187,15 @@ protected:
         return Refill::kDone;
     }
 
-    /// Takes the magazine beside the one in use if it has `wanted` slots. What is got in bulk and
-    /// returned in bulk then stays in one magazine, and doesn't change it twice in each round.
+    /// Takes the lane's other magazine if it has `wanted` slots. What is got in bulk and returned in
+    /// bulk then stays in one magazine, and doesn't change it twice in each round.
     [[gnu::noinline]] void prefer_full(std::uint32_t wanted) noexcept {
         if (depot_.count(previous_id_) >= wanted) {
             load(previous_id_, loaded_id_);
         }
     }
 
-    /// The magazine in use is full: takes the one beside it, else one with room from the depot.
+    /// The magazine in use is full: takes the lane's other one, else one with room from the depot.
     [[nodiscard, gnu::noinline]] bool make_room() noexcept {
         if (depot_.count(previous_id_) < depot_.pool().magazine_capacity()) {
             load(previous_id_, loaded_id_);
@@ -238,7 +238,7 @@ private:
 
     // B2 found `revoked`. True if the lane has two magazines again.
     [[gnu::noinline, gnu::cold]] bool recover() noexcept {
-        // Of a lane that fences itself this stands between B1 and its B2.
+        // If the lane fences itself, this is the fence between its B1 and B2.
         std::atomic_thread_fence(std::memory_order_seq_cst);
         if ((record_->revoked.load(std::memory_order_relaxed) & (kRevoked | kShutOut)) == 0) {
             return true;
@@ -291,7 +291,7 @@ private:
         return false;
     }
 
-    // The fresh magazine comes into use, the one beside goes to the depot.
+    // The fresh magazine comes into use, the one less in use goes to the depot.
     void exchange(MagazineId fresh) noexcept {
         const MagazineId given = previous_id_;
         load(fresh, loaded_id_);

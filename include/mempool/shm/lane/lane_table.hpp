@@ -60,8 +60,8 @@ inline void free_lane(const Pool& pool, LaneId id) noexcept {
                     std::memory_order_release);
 }
 
-/// Calls `visit(LaneId)` for each lane that the map shows in use, from the one behind `start`
-/// around to `start` itself, until it returns false.
+/// Calls `visit(LaneId)` for each lane that the map shows in use, from the one after `start` around
+/// to `start` itself, until it returns false.
 template <typename Visit>
 void visit_lanes(const Pool& pool, LaneId start, Visit&& visit) noexcept {
     const std::uint32_t lanes = pool.geometry().lane_count;

@@ -6,17 +6,17 @@
 //   putter   its put in a busy section ; B3 busy = 0 ; W1 waiters? if so: gives what it has cached
 //            to the depot, W6 sequence + 1, wakes one a slot
 //
-// No wake is lost. Either W1 comes behind the waiter's W3 and sees W2, or the putter's B3 is
+// No wake is lost. Either W1 comes after the waiter's W3 and sees W2, or the putter's B3 is
 // visible after W3, and the look finds its slot in the depot or steals it from the idle lane. A
 // putter seen busy has its W1 still ahead. A slot given before the look is found by it; one given
 // after it has its W6 after W4, so W5 does not sleep or is woken. A get in mid-operation leaves
-// slots behind without a W1: then the look says kBusy, and the waiter looks again soon.
+// slots in its lane without a W1: then the look says kBusy, and the waiter looks again soon.
 // tests/model/wait.pml is this as a model.
 //
 // A waiter that stands still, stopped or not, is not counted until it goes on: pulse.hpp says by
 // whom, and why that loses no wake either.
 //
-// What a death costs: a putter killed before its wake, or a waiter killed or stopped behind one,
+// What a death costs: a putter killed before its wake, or a waiter killed or stopped after one,
 // takes that wake along. The others wake by themselves after a slice, or at the reclaim.
 //
 // Fairness: the kernel wakes in the order of falling asleep. One who has waited for `patience`

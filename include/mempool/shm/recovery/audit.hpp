@@ -1,10 +1,10 @@
-// Comparing all words with all magazines and rings, beside live traffic.
+// Comparing all words with all magazines and rings, while clients work.
 //
-// Called by the daemon and, over a read-only mapping, by libmempool's inspector. Writes nothing. A
-// thing in motion can look wrong: what does is looked at again, and counts only if it stays as it
+// Called by the daemon and, over a read-only mapping, by libmempool's inspector. Writes nothing.
+// What is being changed can look wrong: it is looked at again, and counts only if it stays as it
 // was. A client stopped in the middle of an operation is no fault: the states it can be stopped in
-// are accepted (a slot beyond its magazine's count, an item above a slot already got), but for one:
-// a magazine that was given back, whose hint is not pushed yet.
+// are accepted (a slot beyond its magazine's count, an item of a slot already got), except one: a
+// magazine that was given back, whose hint is not pushed yet.
 #pragma once
 
 #include <algorithm>
@@ -71,7 +71,7 @@ namespace detail {
 /// At any moment, with head h and tail t: t is at most one step behind h (a push whose hint was
 /// popped before its tail moved) or one more than the capacity ahead (a removal whose head did not
 /// move). The cell of position p in [h, h + capacity) is of p's lap, with a hint only up to t; or
-/// of the next lap, and then empty, or filled anew behind a head that lags.
+/// of the next lap, and then empty, or filled again where the head lags.
 inline bool ring_fits(const Pool& pool, RingId ring) noexcept {
     constexpr int kLooks = 8;
     const Geometry& g = pool.geometry();
@@ -98,9 +98,10 @@ inline bool ring_fits(const Pool& pool, RingId ring) noexcept {
         const std::uint32_t ahead =
             static_cast<std::uint32_t>(cell >> 32U) - static_cast<std::uint32_t>(p >> shift);
         const bool passed = static_cast<std::int64_t>(tail - p) >= 0;
-        const bool anew = p == head && static_cast<std::int64_t>(tail - head - capacity) >= 0;
-        return magazine < g.magazine_count && ((ahead == 0 && (magazine == 0 || passed)) ||
-                                               (ahead == 1 && ((magazine == 0 && passed) || anew)));
+        const bool refilled = p == head && static_cast<std::int64_t>(tail - head - capacity) >= 0;
+        return magazine < g.magazine_count &&
+               ((ahead == 0 && (magazine == 0 || passed)) ||
+                (ahead == 1 && ((magazine == 0 && passed) || refilled)));
     };
     if (!read()) {
         return true;
@@ -212,9 +213,9 @@ private:
         return l == kDaemonLane || (word.state() == LaneState::kOwned && attached(word.client()));
     }
 
-    // Marks the slots that lie in `m`; whether its count and items are such as a magazine in the
-    // depot has, in which no operation is under way: each item below the count lies in it, and what
-    // lies in it stands below the count.
+    // Marks the slots that lie in `m`. Returns whether its count and items are those of a magazine
+    // in which no operation is under way, as all in the depot are: each item below the count lies
+    // in it, and what lies in it stands below the count.
     bool list_items(MagazineId m, MagazineHead& magazine, MagazineState state) {
         const std::uint32_t stored = magazine.count.load(std::memory_order_acquire);
         const std::uint32_t count = std::min(stored, pool_.magazine_capacity());

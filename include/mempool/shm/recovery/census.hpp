@@ -1,4 +1,4 @@
-// Counting where the slots are, beside live traffic.
+// Counting where the slots are, while clients work.
 //
 // Called by the daemon and, over a read-only mapping, by libmempool's inspector. Writes nothing.
 #pragma once

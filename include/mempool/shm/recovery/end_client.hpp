@@ -47,9 +47,9 @@ inline void raise_epoch(const Pool& pool, ClientId id, std::uint32_t epoch) noex
     std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-/// Shuts all lanes of client `id` out, after raise_epoch(), and gives to the depot what those that
-/// are in no operation have cached. To be called again until no lane is busy; each call is whole.
-/// Where membarrier is refused to the daemon, lanes that don't fence themselves count as busy.
+/// Shuts out all lanes of client `id`, after raise_epoch(), and gives to the depot what those of
+/// them that are in no operation have cached. To be called again until no lane is busy. Where
+/// membarrier is refused to the daemon, lanes that don't fence themselves count as busy.
 /// Linearizes: each lane at E2, each magazine at E3 (T1).
 /// Pairs:  S4 acquire <- B3 release: count, items and words as the client left them.
 ///         E2, S3, S4 against B1, B2: see above.
@@ -70,8 +70,8 @@ inline EndedLanes shut_out(const Pool& pool, ClientId id) {
         }
         lane.revoked.fetch_or(kShutOut, std::memory_order_seq_cst);  // E2
         if (lane.word.load(std::memory_order_acquire) != word.bits) {
-            // Its owner gave it up before it knew: it may be another's now, whom the bit would
-            // slow.
+            // Its owner gave it up before it saw the bit. It may be another's now, which the bit
+            // would slow down.
             lane.revoked.fetch_and(~kShutOut, std::memory_order_relaxed);
             continue;
         }
@@ -119,9 +119,9 @@ struct HeldBy {
 };
 
 /// Frees what the program of an ended client still holds, though it may go on writing there: only
-/// where an operator insists. How many slots. Its lanes and its id stay as they are. `erase` as in
-/// reclaim(). Requires: shut_out() has found no lane busy, or a put in mid-operation (F2) could
-/// free a slot that another got.
+/// where an operator insists. Returns how many slots. Its lanes and its id stay as they are.
+/// `erase` as in reclaim(). Requires: shut_out() has found no lane busy, or a put in mid-operation
+/// (F2) could free a slot that another got.
 /// Linearizes: each slot at R2 (or R1, when it is erased first).
 /// ABA:    both name the generation, which grows: handles that the client gave away are stale.
 /// Crash:  as reclaim().

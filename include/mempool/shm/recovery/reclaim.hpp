@@ -1,6 +1,6 @@
 // Taking back what dead clients owned, and pushing hints that a death left out.
 //
-// Called by the daemon only, on one thread, beside live traffic of everybody else. It reads words,
+// Called by the daemon only, on one thread, while everybody else works. It reads words,
 // and each of its steps is one CAS or the work of an owner, so it may be cut off anywhere and run
 // again: what it has in its hands belongs to the daemon's own lane and client, which count as dead
 // when a daemon starts, and at no other time.
@@ -9,8 +9,8 @@
 // passes over the same pool too. Between two pieces the daemon's lane owns nothing, and slots that
 // are to be erased are HELD(client 0) and stand in the pass's list. Pieces change nothing in what
 // makes a pass complete: after client c died no slot becomes HELD(c) or SHOWN(c) and no magazine
-// OWNED by a lane of c, so what one look at each word does not find is not there (I5: c's id is
-// free after the last).
+// OWNED by a lane of c, so one look at each word finds all there is (I5: c's id is free only after
+// the last piece).
 #pragma once
 
 #include <algorithm>
@@ -97,8 +97,8 @@ private:
     std::uint32_t count_ = 0;
 };
 
-/// Takes slot `i` into the daemon's hands, to be erased, if its word still is `seen`: the word it
-/// has then.
+/// Takes slot `i` into the daemon's hands, to be erased, if its word still is `seen`. Returns the
+/// word it has then.
 /// Linearizes: R1.
 /// ABA:    R1 names the generation.
 /// Crash:  after R1 the slot is HELD(client 0), which counts as dead when a daemon starts.
@@ -113,7 +113,7 @@ inline std::optional<SlotWord> hold_slot(const Pool& pool, SlotIndex i, SlotWord
 }
 
 /// Frees slot `i` if its word still is `seen`, through the daemon's own hands if it is to be erased
-/// first: `erase(SlotIndex)`, or nullptr. Whether it did.
+/// first: `erase(SlotIndex)`, or nullptr. Returns whether it did.
 /// Linearizes: R2 (or R1, when it is erased).
 /// ABA, Crash: as hold_slot() and Filler::put().
 template <typename Erase>
@@ -129,7 +129,7 @@ bool take_slot(const Pool& pool, Filler& filler, SlotIndex i, SlotWord seen, Era
     return filler.put(i, seen);
 }
 
-/// Where a walk over all slots stands that is done in pieces.
+/// A walk over all slots that is done in pieces: where it stands.
 class SlotWalk {
 public:
     /// Calls `visit(SlotIndex)` for the next slots, as for_each_slot() would, until it returns
@@ -183,25 +183,25 @@ inline void tidy_magazine(const Pool& pool, MagazineId m) noexcept {
     magazine.count.store(kept, std::memory_order_release);
 }
 
-/// A magazine whose word makes no sense, or names a lane that can't be.
-struct Garbled {
+/// A magazine whose word makes no sense, or names a lane that cannot exist.
+struct BadMagazine {
     MagazineId magazine{};
     MagazineWord seen;
 };
 
-/// Gives magazines of `garbled` a word that makes sense; how many. Only while no other lane is in
-/// mid-operation, which could have one of them in its hands and not name it yet: a lane goes on
-/// naming what was stolen from it. The one that a single live lane names then becomes OWNED by it
-/// again, and one that no lane names is the daemon's to tidy and give. The others may be in use:
-/// they stay as they are.
+/// Gives magazines of `bad` a word that makes sense; returns how many. One that a single live lane
+/// names becomes OWNED by it again; one that no lane names is claimed, tidied and given to the
+/// depot. Only while no other lane is in mid-operation: that could be a thief with the magazine in
+/// its hands, which it does not name yet, while its victim still does. The others may be in use and
+/// stay as they are.
 /// Linearizes: the CAS of each word.
-/// Pairs:  who has the magazine claimed it before its word was `garbled`: while that stays so,
+/// Pairs:  who has the magazine claimed it before its word went bad: while that stays so,
 ///         nobody claims it again. So its user's record names it, or that lane is busy. One that
 ///         gives it back now overwrites our word by G1, or makes our CAS fail.
 /// ABA:    the CAS names the word as it was read.
 /// Crash:  what the daemon took is OWNED(lane 0).
 template <typename LaneIsDead>
-std::uint32_t mend_words(DaemonDepot& depot, const std::vector<Garbled>& garbled,
+std::uint32_t mend_words(DaemonDepot& depot, const std::vector<BadMagazine>& bad,
                          LaneIsDead&& lane_is_dead) {
     const Pool& pool = depot.pool();
     struct Use {
@@ -229,7 +229,7 @@ std::uint32_t mend_words(DaemonDepot& depot, const std::vector<Garbled>& garbled
         }
     }
     std::uint32_t mended = 0;
-    for (const Garbled& g : garbled) {
+    for (const BadMagazine& g : bad) {
         const Use& use = uses[raw(g.magazine)];
         MagazineWord seen = g.seen;
         if (use.lanes == 1 && busy == use.busy) {
@@ -281,7 +281,7 @@ struct HeldSlot {
 };
 
 /// A pass over all slots that takes back those for which `wanted(SlotIndex, SlotWord)` is true.
-/// With a `batch`, it holds so many of them at a time for its caller to erase them; 0: nothing is
+/// With a `batch`, it holds up to that many at a time for its caller to erase; 0: nothing is
 /// erased.
 ///
 /// Linearizes: each slot at R2 (or R1, when it is erased first).
@@ -294,7 +294,7 @@ class SlotPass {
 public:
     SlotPass(const Pool& pool, Wanted wanted, std::size_t batch)
         : pool_(pool), wanted_(std::move(wanted)), batch_(batch) {
-        held_.reserve(batch);  // what is held after R1 must not fail to get into the list
+        held_.reserve(batch);  // so that no push_back() after R1 can fail
     }
     SlotPass(const SlotPass&) = delete;
     SlotPass& operator=(const SlotPass&) = delete;
@@ -356,8 +356,9 @@ private:
 };
 
 /// A pass that takes back all that clients for which `is_dead(ClientId)` is true still own:
-/// magazines, slots, lanes. Their ids may be given out again once it is done. What nobody owns for
-/// whom `is_dead` is true meanwhile is taken too, whoever it is. `batch` as of SlotPass.
+/// magazines, slots, lanes. Their ids may be given out again once it is done. If `is_dead` becomes
+/// true for another client meanwhile, what is not looked at yet is taken from that one too. `batch`
+/// as of SlotPass.
 ///
 /// Linearizes: each slot at R2 (or R1, when it is erased first), each magazine at R0's CAS.
 /// Pairs:  R0 acquire <- T1 release in try_claim(): a magazine seen OWNED(l) is judged by what
@@ -390,7 +391,7 @@ public:
     [[nodiscard]] const std::vector<HeldSlot>& held() const noexcept { return slots_.held(); }
     void free_held() { slots_.free_held(); }
 
-    /// What it has done; the whole once step() said so.
+    /// What it has done; complete once step() said kDone.
     [[nodiscard]] const Reclaimed& result() const noexcept { return result_; }
 
 private:
@@ -401,12 +402,12 @@ private:
         }
     };
 
-    // An id that can't be comes from no death: somebody wrote there, and may be using it.
+    // An id that no client can have comes from no death: somebody wrote there, and may be using it.
     [[nodiscard]] bool dead(ClientId c) const {
         return raw(c) < pool_.geometry().shape.client_count && is_dead_(c);
     }
-    // A lane nobody owns has no magazines: what still names it was left by a death in between. One
-    // whose word makes no sense may be at work. The daemon's lives as long as the daemon.
+    // A lane that is FREE has no magazines: a word that still names it was left by a death. One
+    // whose word makes no sense may be in use. The daemon's own lane is as dead as client 0.
     [[nodiscard]] bool lane_is_dead(LaneId l) const {
         if (l == kDaemonLane) {
             return dead(kDaemonClient);
@@ -416,7 +417,7 @@ private:
                (word.state() == LaneState::kOwned && dead(word.client()));
     }
 
-    // Whether there are more.
+    // Returns whether there are more.
     bool take_magazines(std::size_t& looks) {
         DaemonDepot depot(pool_);
         for (const std::uint32_t limit = pool_.magazine_limit(); next_ < limit; ++next_) {
@@ -431,17 +432,17 @@ private:
             }
             if (seen.state() != MagazineState::kOwned ||
                 raw(seen.lane()) >= pool_.geometry().lane_count) {
-                garbled_.push_back({id, seen});
+                bad_.push_back({id, seen});
             } else if (lane_is_dead(seen.lane()) && depot.try_claim(id, seen)) {
                 detail::tidy_magazine(pool_, id);
                 depot.give(id);
                 ++result_.magazines;
             }
         }
-        if (!garbled_.empty()) {
+        if (!bad_.empty()) {
             result_.words =
-                detail::mend_words(depot, garbled_, [this](LaneId l) { return lane_is_dead(l); });
-            garbled_.clear();
+                detail::mend_words(depot, bad_, [this](LaneId l) { return lane_is_dead(l); });
+            bad_.clear();
         }
         return false;
     }
@@ -457,7 +458,8 @@ private:
         result_.hints = rehint(pool_);
         result_.slots = slots_.freed();
         pool_.live().reclaimed.fetch_add(result_.slots, std::memory_order_relaxed);
-        // All of them: who died may have had a wake meant for another, or slots in its lanes.
+        // All of them: the dead may have taken a wake that was meant for another, or had slots in
+        // their lanes.
         DaemonDepot(pool_).wake(~std::uint64_t{0});
     }
 
@@ -467,7 +469,7 @@ private:
     Reclaimed result_;
     bool at_magazines_ = true;
     std::uint32_t next_ = 1;  // of the magazines
-    std::vector<detail::Garbled> garbled_;
+    std::vector<detail::BadMagazine> bad_;
 };
 
 namespace detail {
@@ -486,7 +488,7 @@ void finish_pass(Pass& pass, Erase& erase) {
     }
 }
 
-/// How many slots a pass holds that is done at once.
+/// How many slots a pass may hold that is done at once.
 template <typename Erase>
 constexpr std::size_t kBatch = std::is_same_v<std::decay_t<Erase>, std::nullptr_t> ? 0 : 256;
 
@@ -512,7 +514,8 @@ struct DetachedSince {
     }
 };
 
-/// Frees, at once, the slots that DetachedSince describes; how many. `erase` as in reclaim().
+/// Frees, at once, the slots that DetachedSince describes; returns how many. `erase` as in
+/// reclaim().
 template <typename Erase>
 std::uint64_t reclaim_detached(const Pool& pool, std::uint32_t not_after, Erase&& erase) {
     SlotPass<DetachedSince> pass(pool, DetachedSince{&pool, not_after}, detail::kBatch<Erase>);

@@ -1,18 +1,18 @@
-// Mending what an audit finds, beside live clients.
+// Mending what an audit finds, while clients work.
 //
 // Called by the daemon only, one call at a time a pool, when an operator asks for it. Words are the
 // truth and rings hold hints, so what a word says is believed: a slot whose word says FREE is free,
 // and one whose word says HELD(c) or SHOWN(c) is left to client c as long as c lives. What no word
-// tells is mended only while no client is attached, who could be using it:
+// tells is mended only while no client is attached: one might be using it.
 //
-//   fault           mended                                                    beside live clients
+//   fault           mended                                                    while clients live
 //   kRing           all cells emptied in a new lap, then hinted anew          yes
 //   kMagazineHint   a hint pushed                                             yes
 //   kMagazineItem   claimed, its items and count made from the slots' words   yes
 //   kMagazineOwner  taken from the lane of nobody, as after a death           yes
 //   kMagazineState  OWNED by the lane that names it, else taken and given     if no other is busy
 //   kSlotUnlisted   put into a magazine with room                             yes
-//   kSlotHolder     taken from the client that nobody is, as after a death    yes
+//   kSlotHolder     taken from a client that does not exist                   yes
 //   kLaneOwner      freed                                                     yes
 //   kLaneMap        the bit set                                               yes
 //   kSlotState      put into a magazine with room                             no: it may be held
@@ -60,8 +60,8 @@ namespace detail {
 /// Pairs:  a hint that is pushed or popped meanwhile may get lost: who pops has claimed its
 ///         magazine already, and what was pushed is hinted again by rehint(), for the word says so.
 ///         Whoever has the magazines never depends on a ring.
-/// ABA:    who read a cell or a position before finds another lap there, so its CAS fails. Did it
-///         succeed, 2^32 laps later, that were one hint too many or too few.
+/// ABA:    who read a cell or a position before finds another lap there, so its CAS fails. Should
+///         it succeed, 2^32 laps later, the ring gains or loses one hint.
 /// Crash:  cells and positions contradict each other: the audit finds it, and it is done again.
 inline void clear_ring(const Pool& pool, RingId ring) noexcept {
     RingState& state = pool.ring_state(ring);
@@ -86,7 +86,7 @@ public:
     Repairer(const Pool& pool, bool alone, Erase& erase) noexcept
         : pool_(pool), alone_(alone), erase_(erase) {}
 
-    /// Mends `f` if that is possible; whether it did.
+    /// Mends `f` if that is possible; returns whether it did.
     ///
     /// Linearizes: the CAS from f.word, of a slot (R2), a magazine (T1).
     /// Pairs:  T1, R2 as in reclaim(). A slot FREE(m) that stands in none of m's items is found by
@@ -132,8 +132,8 @@ private:
     Erase& erase_;
 };
 
-/// Sets the bits of lanes in use that the map lacks; how many. A bit too many stays: it costs a
-/// thief a look, and clearing it could undo a claim that is under way.
+/// Sets the bits of lanes in use that the map lacks; returns how many. A bit too many stays: it
+/// costs a thief a look, and clearing it could undo a claim that is under way.
 inline std::uint64_t mend_lane_map(const Pool& pool) noexcept {
     std::uint64_t missing = 0;
     for (std::uint32_t l = raw(kDaemonLane) + 1; l < pool.geometry().lane_count; ++l) {
@@ -157,7 +157,8 @@ inline std::uint64_t mend_lane_map(const Pool& pool) noexcept {
     return fit;
 }
 
-/// Makes those rings anew that don't fit; how many hints they have then got, or have got anyway.
+/// Clears the rings that don't fit, then hints at all that no ring names. Returns how many hints
+/// that were.
 inline std::uint32_t mend_rings(const Pool& pool) {
     for_each_ring(pool, [&](RingId r) {
         if (!detail::ring_fits(pool, r)) {

@@ -21,7 +21,7 @@ namespace mempool::shm {
 /// and what to do. `file_bytes` is the size of the object it came from.
 [[nodiscard]] std::string check_header(const Header& header, std::uint64_t file_bytes);
 
-/// Empty if entry `number` of the segment table fits behind `previous` (nullptr for entry 0).
+/// Empty if entry `number` of the segment table fits after `previous` (nullptr for entry 0).
 [[nodiscard]] std::string check_segment_entry(const Geometry& g, std::uint32_t number,
                                               const SegmentEntry& entry,
                                               const SegmentEntry* previous);

@@ -63,7 +63,7 @@ public:
         }
     }
 
-    /// Maps `bytes` of `fd` from `file_offset` at `range_offset`, which must lie behind all that is
+    /// Maps `bytes` of `fd` from `file_offset` at `range_offset`, which must lie after all that is
     /// mapped (both in whole pages). The descriptor may be closed afterwards. Throws
     /// std::system_error.
     void map(int fd, std::uint64_t file_offset, std::uint64_t range_offset, std::uint64_t bytes,
