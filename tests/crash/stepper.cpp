@@ -19,6 +19,11 @@ inline void breakpoint() { asm volatile("int3" ::: "memory"); }
 
 constexpr int kCannotTrace = 125;
 
+// Somebody pauses the whole test, or lets it go on.
+bool is_pause(int status) {
+    return WIFSTOPPED(status) && (WSTOPSIG(status) == SIGSTOP || WSTOPSIG(status) == SIGCONT);
+}
+
 }  // namespace
 
 Stepper::Stepper(const std::function<int()>& operation, const std::function<void()>& prepare) {
@@ -44,7 +49,10 @@ Stepper::Stepper(const std::function<int()>& operation, const std::function<void
         breakpoint();
         ::_exit(result);
     }
-    const int status = wait();
+    int status = wait();
+    if (is_pause(status)) {
+        status = resume(PTRACE_CONT);
+    }
     if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP) {
         throw std::runtime_error("the child cannot be traced (ptrace refused?)");
     }
@@ -60,10 +68,7 @@ bool Stepper::step() {
     if (over_) {
         return false;
     }
-    if (::ptrace(PTRACE_SINGLESTEP, pid_, nullptr, nullptr) != 0) {
-        throw std::runtime_error("the child vanished");
-    }
-    const int status = wait();
+    const int status = resume(PTRACE_SINGLESTEP);
     if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP) {
         throw std::runtime_error("the operation crashed after " + std::to_string(steps_) +
                                  " instructions, signal " +
@@ -88,10 +93,7 @@ bool Stepper::to_system_call() {
     if (over_) {
         return false;
     }
-    if (::ptrace(PTRACE_SYSCALL, pid_, nullptr, nullptr) != 0) {
-        throw std::runtime_error("the child vanished");
-    }
-    const int status = wait();
+    const int status = resume(PTRACE_SYSCALL);
     if (!WIFSTOPPED(status) || (WSTOPSIG(status) | 0x80) != kSystemCall) {
         throw std::runtime_error("the operation crashed after " + std::to_string(steps_) +
                                  " steps");
@@ -124,16 +126,24 @@ int Stepper::finish() {
     int status = 0;
     do {
         // The closing breakpoint is passed over like any stop.
-        if (::ptrace(PTRACE_CONT, pid_, nullptr, nullptr) != 0) {
-            return -1;
-        }
-        status = wait();
+        status = resume(PTRACE_CONT);
     } while (WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
     if (WIFSTOPPED(status)) {
         kill();
         return -1;
     }
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+int Stepper::resume(Request request) {
+    int status = 0;
+    do {
+        if (::ptrace(request, pid_, nullptr, nullptr) != 0) {
+            throw std::runtime_error("the child vanished");
+        }
+        status = wait();
+    } while (is_pause(status));
+    return status;
 }
 
 int Stepper::wait() {

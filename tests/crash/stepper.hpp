@@ -5,6 +5,7 @@
 #pragma once
 
 #include <sched.h>
+#include <sys/ptrace.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -43,6 +44,10 @@ public:
     [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
 
 private:
+    using Request = decltype(PTRACE_CONT);
+    // Lets the child go on as `request` says, to its next stop or its end: the status. That the
+    // whole test was paused and goes on is passed over.
+    int resume(Request request);
     int wait();
 
     cpu_set_t processors_{};  // of this thread, as before
