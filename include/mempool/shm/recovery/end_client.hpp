@@ -26,7 +26,8 @@
 
 #include "mempool/shm/depot/daemon_depot.hpp"
 #include "mempool/shm/depot/membarrier.hpp"
-#include "mempool/shm/recovery/reclaim.hpp"
+#include "mempool/shm/recovery/mend_magazines.hpp"
+#include "mempool/shm/recovery/slot_pass.hpp"
 #include "mempool/shm/words/layout.hpp"
 #include "mempool/shm/words/pool.hpp"
 
