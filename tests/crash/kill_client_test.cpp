@@ -14,7 +14,7 @@
 namespace mempool::test {
 namespace {
 
-/// A world as it was: its memory but for the slots, and what the other client knows of itself.
+/// A world as it was: its memory except the slots, and what the other client knows of itself.
 class Keepsake {
 public:
     explicit Keepsake(const World& world)

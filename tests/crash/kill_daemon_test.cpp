@@ -28,7 +28,7 @@ using shm::test::get_all;
 
 class KillDaemon : public Stepped {
 protected:
-    // Runs `work` in the child and `check` on what each change of the memory leaves behind.
+    // Runs `work` in the child and `check` on what each change of the memory leaves.
     static void for_each_death(World& world, const std::function<int()>& work,
                                const std::function<std::string()>& check) {
         std::byte* now = world.pool().base();

@@ -91,8 +91,8 @@ std::string put_all(World& w, const std::vector<Taken>& taken) {
 
 class StopClient : public SteppedWith<Scenario> {
 protected:
-    // Stops after each `stride`th instruction in turn, or less often (stride_of()), in a pool made
-    // anew. The other returns what it got before the victim goes on, or after it is done.
+    // Stops after each `stride`th instruction in turn, or less often (stride_of()), in a new pool.
+    // The other returns what it got before the victim goes on, or after it is done.
     static void stop_everywhere(std::uint64_t stride, bool return_before) {
         stride *= stride_of(GetParam());
         bool over = false;

@@ -118,7 +118,8 @@ TEST(Geometry, AlignsSlotsAndBeginsEverySegmentOnAPage) {
         EXPECT_GE(g->slot_stride, shape.slot_size);
         EXPECT_EQ(g->slot_stride % kCacheLine, 0U);
         EXPECT_EQ(g->index_granule * g->slot_stride % kPage, 0U) << shape.slot_size;
-        // Rounding costs at most a sixteenth, but for slots smaller than a cache line's multiple.
+        // Rounding costs at most a sixteenth, except for slots smaller than a cache line's
+        // multiple.
         if (shape.slot_size >= 1024) {
             EXPECT_LE(g->slot_stride, shape.slot_size + shape.slot_size / 16);
         }

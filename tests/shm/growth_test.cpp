@@ -1,4 +1,4 @@
-// Growth: segments announced behind one another, gaps between them, and growth that is cut off.
+// Growth: segments announced one after another, gaps between them, and growth that is cut off.
 #include <gtest/gtest.h>
 
 #include <cstdint>

@@ -118,7 +118,7 @@ TEST_F(Rings, GoOnWhereAPushOrPopWasCutOffBeforeItMovedHeadOrTail) {
     EXPECT_EQ(pop(), MagazineId{1});
     state_.head.store(0);  // and this pop before it moved the head
     EXPECT_EQ(pop(), MagazineId{2});
-    state_.tail.store(0);  // popped already, and the tail still behind
+    state_.tail.store(0);  // popped already, and the tail lags still
     ASSERT_TRUE(push(3));
     EXPECT_EQ(pop(), MagazineId{3});
     EXPECT_EQ(pop(), kNoMagazine);
@@ -157,7 +157,7 @@ TEST_F(Rings, ForeignBytesNeverHang) {
 
 // Magazines circulate between two rings through many threads: none is lost, none has two owners.
 // A hint too many is no fault: a thread that peeked before another claimed, gave back and pushed
-// may claim by the hint already removed, and leaves the newer one behind.
+// may claim by the hint already removed, and leaves the newer one.
 TEST(RingStress, LosesNothingBetweenManyThreads) {
     constexpr std::uint32_t kMagazines = 12;
     constexpr std::uint32_t kCells = 64;

@@ -104,7 +104,7 @@ TEST_F(Steal, VictimThatLostEverythingReturnsWhatItHolds) {
 
 TEST_F(Steal, RevokedLaneThatLostNothingIsUnchanged) {
     cache(4);
-    victim_.record().revoked.fetch_or(kRevoked);  // a thief that died behind S2
+    victim_.record().revoked.fetch_or(kRevoked);  // a thief that died after S2
     EXPECT_EQ(get_all(victim_, test_.limit()).size(), 4U);
     EXPECT_EQ(victim_.record().revoked.load(), 0U);
 }
