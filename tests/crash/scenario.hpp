@@ -64,8 +64,9 @@ std::uint64_t stride_of(const Scenario& scenario);
 /// leave, and looks whether every slot is there. Empty, or what is wrong.
 std::string fault_after_death(World& world);
 
-/// Prints a line of the table in docs/reliability.md: an operation of so many `instructions` was
-/// ended or stopped so many `times`, and after `faults` of these something was wrong.
+/// Prints a line that death_table.sh makes a row of docs/reliability.md: an operation of so many
+/// `instructions` was ended or stopped so many `times`, and after `faults` of these something was
+/// wrong.
 void summarize(const char* what, const std::string& operation, std::uint64_t instructions,
                std::uint64_t times, std::uint64_t faults);
 

@@ -193,7 +193,8 @@ TEST_P(VictimDies, AndTheThiefToo) {
         std::memcpy(now, before.data(), before.size());
         ++deaths;
     } while (thief.step());
-    summarize("victim dead", GetParam().name, deaths - 1, deaths, 0);
+    summarize("killed in", std::string("Steal, victim dead in ") + GetParam().name, deaths - 1,
+              deaths, 0);
     EXPECT_GT(deaths, 100U);
 }
 
