@@ -187,8 +187,8 @@ protected:
         return Refill::kDone;
     }
 
-    /// Takes the lane's other magazine if it has `wanted` slots. What is got in bulk and returned in
-    /// bulk then stays in one magazine, and doesn't change it twice in each round.
+    /// Takes the lane's other magazine if it has `wanted` slots. What is got in bulk and returned
+    /// in bulk then stays in one magazine, and doesn't change it twice in each round.
     [[gnu::noinline]] void prefer_full(std::uint32_t wanted) noexcept {
         if (depot_.count(previous_id_) >= wanted) {
             load(previous_id_, loaded_id_);
