@@ -614,7 +614,8 @@ inline sweep(why) {
 #else
     p = mem[BUSY(1)]; /* DR3 */
 #endif
-    d_step { p = p + mem[HEAD(1)]; t1 = mem[TAIL(1)] } /* DR4 */
+    p = p + mem[HEAD(1)]; /* DR4 */
+    t1 = mem[TAIL(1)];
     drain_cells(false)
 }
 #endif
