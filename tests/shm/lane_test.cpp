@@ -67,21 +67,6 @@ TEST_F(LaneTest, FreshPoolIsWalkedInTheOrderOfItsAddresses) {
     }
 }
 
-TEST_F(LaneTest, BulkIsGotFromTheOneMagazineThatHasItAll) {
-    const std::vector<Taken> all = get_all(lane_, test_.limit());
-    const std::uint32_t capacity = test_.pool().magazine_capacity();
-    for (std::uint32_t k = 0; k < capacity + 1; ++k) {
-        ASSERT_EQ(put_held(all[k]), PutResult::kOk);
-    }
-    ASSERT_EQ(loaded().count.load(), 1U) << "the other one is full";
-    std::uint32_t got = 0;
-    const auto drop = [](Held) {};
-    ASSERT_EQ(lane_.get_bulk(test_.limit(), capacity, drop, got), GetResult::kOk);
-    EXPECT_EQ(loaded().count.load(), 0U);
-    ASSERT_EQ(lane_.get_bulk(test_.limit(), 1, drop, got), GetResult::kOk);
-    EXPECT_EQ(got, 1U) << "left where it was";
-}
-
 TEST_F(LaneTest, SlotJustReturnedComesBackFirst) {
     get();
     const Taken t = get_shown();

@@ -78,9 +78,6 @@ public:
         got = 0;
         GetResult result = GetResult::kExhausted;
         if (enter()) {
-            if (depot_.count(loaded()) < wanted) {
-                prefer_full(wanted);
-            }
             result = get_entered(limit, wanted, sink, got, turn);
         } else if (ended_) {
             result = GetResult::kEnded;

@@ -187,14 +187,6 @@ protected:
         return Refill::kDone;
     }
 
-    /// Takes the lane's other magazine if it has `wanted` slots. What is got in bulk and returned
-    /// in bulk then stays in one magazine, and doesn't change it twice in each round.
-    [[gnu::noinline]] void prefer_full(std::uint32_t wanted) noexcept {
-        if (depot_.count(previous_id_) >= wanted) {
-            load(previous_id_, loaded_id_);
-        }
-    }
-
     /// The magazine in use is full: takes the lane's other one, else one with room from the depot.
     [[nodiscard, gnu::noinline]] bool make_room() noexcept {
         if (depot_.count(previous_id_) < depot_.pool().magazine_capacity()) {
