@@ -90,16 +90,18 @@ void Daemon::start_pools() {
     for (const PoolConfig& pool : config_.pools) {
         start_pool(pool);
     }
-    if (service_.pools.empty() && !any_in_use()) {
+    if (service_.pools.empty() && !any_to_try_again()) {
         throw std::runtime_error("no pool could be served; see the errors above");
     }
     drop_what_nobody_serves();
     drop_clients();
 }
 
-bool Daemon::any_in_use() const noexcept {
-    return std::any_of(not_served_.begin(), not_served_.end(),
-                       [](const auto& item) { return item.second.in_use; });
+bool Daemon::any_to_try_again() const {
+    const std::vector<std::string> left = store_.left();
+    return std::any_of(not_served_.begin(), not_served_.end(), [&left](const auto& item) {
+        return item.second.in_use || std::find(left.begin(), left.end(), item.first) != left.end();
+    });
 }
 
 void Daemon::drop_clients() noexcept {
@@ -121,10 +123,15 @@ void Daemon::drop_what_nobody_serves() {
         if (not_served_.contains(name)) {
             continue;  // left to its clients
         }
-        log_warning(
-            "pool '{}' was one of memfds and is not configured as such any more: it is given up; "
-            "clients that are attached keep it among themselves",
-            name);
+        if (service_.pools.contains(name)) {
+            log_warning("pool '{}' is served without what else the service manager kept for it",
+                        name);
+        } else {
+            log_warning(
+                "pool '{}' was one of memfds and is not configured as such any more: it is given "
+                "up; clients that are attached keep it among themselves",
+                name);
+        }
         store_.drop(name);
     }
 }

@@ -42,7 +42,8 @@ private:
     void drop_what_nobody_serves();
     /// Pidfds of clients, unless a pool that is not served yet may need them.
     void drop_clients() noexcept;
-    [[nodiscard]] bool any_in_use() const noexcept;
+    /// Whether a pool that is not served waits for a reload: in use, or kept for us.
+    [[nodiscard]] bool any_to_try_again() const;
     /// Who uses a pool of the former layout.
     [[nodiscard]] PoolStart::FormerClients former_clients() const;
     /// At once; a pool that can't be served is noted, and harms no other.
@@ -79,9 +80,10 @@ private:
 
     CommandLine line_;
     Config config_;
-    boost::asio::io_context io_{1};
-    // What pools work with, and jobs of the worker that make some, goes after them.
+    // What pools work with goes after them, and so after all that may hold one: what waits in io_,
+    // and jobs of the worker.
     FdStore store_;
+    boost::asio::io_context io_{1};
     std::optional<Listener> listener_;
     Worker worker_{io_};
     Service service_{io_, worker_, store_};

@@ -47,9 +47,15 @@ std::string time_stamp(std::uint64_t now) {
 
 NamedBacking::~NamedBacking() {
     put_back_nameless();
-    for (const std::uint32_t number : stored_) {
+    put_back_stored();
+}
+
+// What the service manager keeps waits for the next who looks for this pool.
+void NamedBacking::put_back_stored() noexcept {
+    for (const std::uint32_t number : std::exchange(stored_, {})) {
         if (const auto found = held_.find(number); found != held_.end()) {
             store_->put_back(pool_, number, std::move(found->second).take_file());
+            held_.erase(found);
         }
     }
 }
@@ -139,7 +145,8 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
         const std::uint32_t k = at->first;
         HeldObject held = std::move(at->second);
         held_.erase(at);
-        stored_.erase(k);
+        const bool stored = stored_.erase(k) != 0;
+        const bool named = held.named();
         const auto name = [&] { return k == 0 ? to : fmt::format("{}.{}", to, k); };
         int error = held.rename(name());
         for (int attempt = 2; error == EEXIST && attempt <= 100; ++attempt) {
@@ -153,9 +160,17 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
         if (k == 0) {
             held.remove_link(plain_name());
         }
-        first = first.empty() ? held.name() : first;
+        if (stored) {
+            store_->forget(pool_, k);
+        }
+        if (named && first.empty()) {
+            first = held.name();
+        }
         record([&](shm::PoolIndex& index, shm::IndexedPool& pool) {
             pool.objects.erase(k);
+            if (!named) {
+                return;
+            }
             if (index.aside.size() >= kMostNotes) {
                 index.aside.erase(index.aside.begin());
             }
@@ -164,6 +179,9 @@ std::string NamedBacking::set_aside(std::uint32_t number, std::uint64_t now,
     }
     if (number == 0) {
         lock_.reset();
+    }
+    if (first.empty()) {
+        return "given up, since its name is gone (its clients keep it)";
     }
     return "set aside as " + path_of(first) +
            " (its clients keep it; remove it once nobody needs what is in it)";

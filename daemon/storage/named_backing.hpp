@@ -119,6 +119,7 @@ private:
     bool take_indexed(const mempool::shm::IndexedPool& known);
     void take_nameless(std::uint32_t number, const mempool::shm::IndexedObject& object);
     void put_back_nameless() noexcept;
+    void put_back_stored() noexcept;
     void remove_unfinished(const mempool::shm::IndexedPool& known);
     [[nodiscard]] std::optional<Lost> look_at_lost(const std::string& name) const;
     bool recover();

@@ -330,6 +330,7 @@ void NamedBacking::lock_first(bool indexed) {
                            : "a process that cannot be seen");
         return;
     }
+    put_back_stored();
     held_.clear();
     lock_.reset();
     fail(EBUSY,

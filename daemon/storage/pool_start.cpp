@@ -219,9 +219,18 @@ bool PoolStart::proceed() {
     if (!std::exchange(found_, false)) {
         return false;
     }
-    for (const InTheWay& found : in_the_way_) {
-        leave_if_in_use(found);
-    }
+    std::erase_if(in_the_way_, [this](const InTheWay& found) {
+        try {
+            leave_if_in_use(found);
+        } catch (const InUse& e) {
+            if (!storage_ || !is_of_memfds(config_)) {
+                throw;
+            }
+            log_warning("pool '{}': {}", config_.name, e.what());  // a name, which is in no way
+            return true;
+        }
+        return false;
+    });
     for (const InTheWay& found : std::exchange(in_the_way_, {})) {
         set_aside(found);
     }

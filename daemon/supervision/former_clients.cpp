@@ -66,7 +66,8 @@ public:
         const auto size = static_cast<std::uint64_t>(status.st_size);
         count_ = header.geometry.shape.client_count;
         clients_at_ = header.geometry.clients_offset;
-        if (count_ > shm::kMaxClients || clients_at_ > size) {
+        if (count_ < 2 || count_ > shm::kMaxClients || clients_at_ < 2 * shm::kPage ||
+            clients_at_ > size) {
             throw std::runtime_error("its header makes no sense");
         }
         lanes_at_ = shm::round_up(clients_at_ + count_ * sizeof(shm::ClientRecord), shm::kPage);

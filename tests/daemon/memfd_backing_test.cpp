@@ -1,6 +1,7 @@
 // Pools of memfds: sealed, without a name, handed from daemon to daemon by the service manager.
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -197,6 +198,8 @@ TEST_F(MemfdBackingTest, APoolForWhichThereAreTooFewDescriptorsStaysWithTheServi
         try {
             storage = start_storage(config(), kCreated, &store);
         } catch (const std::system_error& e) {
+            // Before all else: UBSan makes a pipe to see whether `e` is what its type says.
+            ::setrlimit(RLIMIT_NOFILE, &before);
             EXPECT_EQ(e.code(), std::errc::too_many_files_open) << e.what();
         }
         ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
@@ -311,6 +314,52 @@ TEST_F(MemfdBackingTest, ANamedPoolThatLostItsNamesIsKeptByTheServiceManager) {
     EXPECT_EQ(storage->key(), key);
     storage->remove_objects();
     EXPECT_THAT(manager.names(), IsEmpty());
+}
+
+TEST_F(MemfdBackingTest, ANamedPoolThatLostItsNamesAndIsLockedWaitsForTheNextTry) {
+    FakeManager manager;
+    FdStore store;
+    const mempool_test::TemporaryDirectory directory;
+    RuntimeDirectory runtime(directory.path() + "/s.d");
+    auto storage = start_storage(config(",backing=shm"), kCreated, &store, &runtime);
+    const std::uint64_t key = storage->key();
+    mempool_test::remove_pool(name_);
+    storage->check_names();
+    storage.reset();
+
+    auto passed = manager.passed();
+    ASSERT_EQ(passed.size(), 1U);
+    const std::string file = "/proc/self/fd/" + std::to_string(passed.front().second.get());
+    UniqueFd other{::open(file.c_str(), O_RDWR | O_CLOEXEC)};
+    ASSERT_EQ(::flock(other.get(), LOCK_EX), 0);
+    store = FdStore(passed);
+    EXPECT_THROW(start_storage(config(",backing=shm"), kCreated, &store, &runtime),
+                 std::system_error);
+    EXPECT_THAT(store.left(), ElementsAre(name_));
+    other.reset();
+    EXPECT_EQ(start_storage(config(",backing=shm"), kCreated, &store, &runtime)->key(), key);
+}
+
+TEST_F(MemfdBackingTest, ANamedPoolThatLostItsNamesAndIsDamagedIsGivenUp) {
+    FakeManager manager;
+    FdStore store;
+    const mempool_test::TemporaryDirectory directory;
+    RuntimeDirectory runtime(directory.path() + "/s.d");
+    auto storage = start_storage(config(",backing=shm"), kCreated, &store, &runtime);
+    const std::uint64_t key = storage->key();
+    mempool_test::remove_pool(name_);
+    storage->check_names();
+    storage->view().header().magic = 0;
+    storage.reset();
+
+    auto passed = manager.passed();
+    store = FdStore(passed);
+    storage = start_storage(config(",backing=shm"), kCreated, &store, &runtime);
+    EXPECT_NE(storage->key(), key);
+    EXPECT_THAT(manager.names(), IsEmpty());
+    EXPECT_THAT(store.left(), IsEmpty());
+    EXPECT_TRUE(runtime.index().aside.empty()) << "no file has such a name";
+    storage->remove_objects();
 }
 
 TEST_F(MemfdBackingTest, MoreThanThereIsMemoryIsRefusedAtOnce) {
