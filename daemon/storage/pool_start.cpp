@@ -25,7 +25,7 @@ bool is_of_memfds(const PoolConfig& config) {
 
 // What was set aside begins with the same letters.
 std::string how_to_remove(const std::string& pool) {
-    return fmt::format("remove /dev/shm{0} and each /dev/shm{0}.* but for those with .aside-",
+    return fmt::format("remove /dev/shm{0} and each /dev/shm{0}.* except those with .aside-",
                        shm::object_name(pool, 0));
 }
 
@@ -226,7 +226,8 @@ bool PoolStart::proceed() {
             if (!storage_ || !is_of_memfds(config_)) {
                 throw;
             }
-            log_warning("pool '{}': {}", config_.name, e.what());  // a name, which is in no way
+            log_warning("pool '{}': {}", config_.name,
+                        e.what());  // the name of another is no obstacle
             return true;
         }
         return false;

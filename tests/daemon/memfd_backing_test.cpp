@@ -292,72 +292,66 @@ TEST_F(MemfdBackingTest, NoNameKeepsItFromBeingServed) {
     EXPECT_EQ(start_storage(config(), kCreated)->slots(), 50U);
 }
 
-// A named pool whose names are all gone has nothing that a name could be given to again.
-TEST_F(MemfdBackingTest, ANamedPoolThatLostItsNamesIsKeptByTheServiceManager) {
-    FakeManager manager;
-    FdStore store;
-    const mempool_test::TemporaryDirectory directory;
-    RuntimeDirectory runtime(directory.path() + "/s.d");
-    auto storage = start_storage(config(",backing=shm"), kCreated, &store, &runtime);
-    const std::uint64_t key = storage->key();
-    mempool_test::remove_pool(name_);
-    storage->check_names();
-    EXPECT_THAT(storage->missing_names(), HasSubstr("was removed"));
-    EXPECT_THAT(manager.names(), ElementsAre(first()));
-    storage.reset();
+// A named pool whose names are all gone has nothing that a name could be given to again: the
+// service manager keeps it.
+class NamelessPoolTest : public MemfdBackingTest {
+protected:
+    NamelessPoolTest() : storage_(start()), key_(storage_->key()) {
+        mempool_test::remove_pool(name_);
+        storage_->check_names();
+    }
 
-    auto passed = manager.passed();
-    store = FdStore(passed);
-    storage = start_storage(config(",backing=shm"), kCreated, &store, &runtime);
-    EXPECT_EQ(storage->key(), key);
-    storage->remove_objects();
-    EXPECT_THAT(manager.names(), IsEmpty());
+    std::unique_ptr<Storage> start() {
+        return start_storage(config(",backing=shm"), kCreated, &store_, &runtime_);
+    }
+    // What the next daemon is passed.
+    FdStore::Descriptors end_daemon() {
+        storage_.reset();
+        return manager_.passed();
+    }
+
+    FakeManager manager_;
+    FdStore store_;
+    const mempool_test::TemporaryDirectory directory_;
+    RuntimeDirectory runtime_{directory_.path() + "/s.d"};
+    std::unique_ptr<Storage> storage_;
+    const std::uint64_t key_;
+};
+
+TEST_F(NamelessPoolTest, IsKeptByTheServiceManager) {
+    EXPECT_THAT(storage_->missing_names(), HasSubstr("was removed"));
+    EXPECT_THAT(manager_.names(), ElementsAre(first()));
+    auto passed = end_daemon();
+    store_ = FdStore(passed);
+    storage_ = start();
+    EXPECT_EQ(storage_->key(), key_);
+    storage_->remove_objects();
+    EXPECT_THAT(manager_.names(), IsEmpty());
 }
 
-TEST_F(MemfdBackingTest, ANamedPoolThatLostItsNamesAndIsLockedWaitsForTheNextTry) {
-    FakeManager manager;
-    FdStore store;
-    const mempool_test::TemporaryDirectory directory;
-    RuntimeDirectory runtime(directory.path() + "/s.d");
-    auto storage = start_storage(config(",backing=shm"), kCreated, &store, &runtime);
-    const std::uint64_t key = storage->key();
-    mempool_test::remove_pool(name_);
-    storage->check_names();
-    storage.reset();
-
-    auto passed = manager.passed();
+TEST_F(NamelessPoolTest, ThatIsLockedWaitsForTheNextTry) {
+    auto passed = end_daemon();
     ASSERT_EQ(passed.size(), 1U);
     const std::string file = "/proc/self/fd/" + std::to_string(passed.front().second.get());
     UniqueFd other{::open(file.c_str(), O_RDWR | O_CLOEXEC)};
     ASSERT_EQ(::flock(other.get(), LOCK_EX), 0);
-    store = FdStore(passed);
-    EXPECT_THROW(start_storage(config(",backing=shm"), kCreated, &store, &runtime),
-                 std::system_error);
-    EXPECT_THAT(store.left(), ElementsAre(name_));
+    store_ = FdStore(passed);
+    EXPECT_THROW(start(), std::system_error);
+    EXPECT_THAT(store_.left(), ElementsAre(name_));
     other.reset();
-    EXPECT_EQ(start_storage(config(",backing=shm"), kCreated, &store, &runtime)->key(), key);
+    EXPECT_EQ(start()->key(), key_);
 }
 
-TEST_F(MemfdBackingTest, ANamedPoolThatLostItsNamesAndIsDamagedIsGivenUp) {
-    FakeManager manager;
-    FdStore store;
-    const mempool_test::TemporaryDirectory directory;
-    RuntimeDirectory runtime(directory.path() + "/s.d");
-    auto storage = start_storage(config(",backing=shm"), kCreated, &store, &runtime);
-    const std::uint64_t key = storage->key();
-    mempool_test::remove_pool(name_);
-    storage->check_names();
-    storage->view().header().magic = 0;
-    storage.reset();
-
-    auto passed = manager.passed();
-    store = FdStore(passed);
-    storage = start_storage(config(",backing=shm"), kCreated, &store, &runtime);
-    EXPECT_NE(storage->key(), key);
-    EXPECT_THAT(manager.names(), IsEmpty());
-    EXPECT_THAT(store.left(), IsEmpty());
-    EXPECT_TRUE(runtime.index().aside.empty()) << "no file has such a name";
-    storage->remove_objects();
+TEST_F(NamelessPoolTest, ThatIsDamagedIsGivenUp) {
+    storage_->view().header().magic = 0;
+    auto passed = end_daemon();
+    store_ = FdStore(passed);
+    storage_ = start();
+    EXPECT_NE(storage_->key(), key_);
+    EXPECT_THAT(manager_.names(), IsEmpty());
+    EXPECT_THAT(store_.left(), IsEmpty());
+    EXPECT_TRUE(runtime_.index().aside.empty()) << "no file has such a name";
+    storage_->remove_objects();
 }
 
 TEST_F(MemfdBackingTest, MoreThanThereIsMemoryIsRefusedAtOnce) {

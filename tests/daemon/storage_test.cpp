@@ -412,7 +412,7 @@ TEST_F(StorageTest, AFormerPoolInUseIsLeftAsItIs) {
         } catch (const InUse& e) {
             EXPECT_THAT(e.what(), HasSubstr("2 of its clients live (pid 11, 12 unseen)"));
             EXPECT_THAT(e.what(), HasSubstr("and each " + path(".*") +
-                                            " but for those with .aside-, then reload"));
+                                            " except those with .aside-, then reload"));
         }
         EXPECT_EQ(objects_of(name_), before);
         EXPECT_EQ(key_of(path()), key);
